@@ -8,14 +8,14 @@ Where things are:
 
     config/      what runestone.toml may say, read strictly
     core/        pure: what a call, a reply and a record are; keys, tokens, names
-    dialects/    pure: how OpenAI and Anthropic write a call, an answer, a stream, an error; the crossing between them
+    dialects/    pure: how OpenAI and Anthropic write calls, answers, streams and errors; the crossing between them
     gateway/     the stages of a call, in one list (pipeline.py)
     providers/   whom we call: the catalog, HTTP, credentials, the simulated model
     edge/        what clients see: routes, middlewares, answers
     telemetry/   observers of finished calls
     app.py       builds all of it from a configuration; cli.py the commands
 
-Rule: imports point inward (edge, providers, telemetry ─▶ gateway ─▶ dialects ─▶ core); only app.py and cli.py know all rings.
+Rule: imports point inward (edge, providers, telemetry ─▶ gateway ─▶ dialects ─▶ core); app.py and cli.py know all rings.
 """
 
 __version__ = "0.1.0"

@@ -4,7 +4,8 @@
     ├─ ConfigurationError              -    (start-up only, lists every fault)                gateway
     ├─ ClientError                                                                            client    never
     │   ├─ BadRequest                 400   invalid_request_error   bad_request
-    │   ├─ Unauthorized               401   invalid_request_error   missing_authorization | invalid_api_key | expired_api_key
+    │   ├─ Unauthorized               401   invalid_request_error   missing_authorization | invalid_api_key |
+    expired_api_key
     │   ├─ Forbidden                  403   permission_error        insufficient_permissions  (source: policy)
     │   ├─ NotFound                   404   invalid_request_error   not_found | model_not_found
     │   ├─ MethodNotAllowed           405   invalid_request_error   method_not_allowed
@@ -69,7 +70,7 @@ class ClientError(RunestoneError):
 
     status = 400
     type = "invalid_request_error"
-    code = "bad_request"
+    code: str | None = "bad_request"
     source = "client"
 
 
@@ -105,18 +106,27 @@ class TooLarge(ClientError):
 
 
 class ProviderError(RunestoneError):
-    """The provider failed or refused; `provider_status` is its HTTP status where it gave one."""
+    """The provider failed or refused.
+
+    `provider_status` is its HTTP status where it gave one; `told` whether the client has already read about the
+    failure, in
+    the provider's own error event.
+    """
 
     status = 502
     type = "api_error"
-    code = "provider_error"
+    code: str | None = "provider_error"
     source = "provider"
     retryable = True
     provider_status: int | None = None
+    told = False
 
 
 class ProviderRefused(ProviderError):
-    """The provider's own 4xx, kept as it was: status, type, code, param, message, retry-after."""
+    """The provider's own 4xx, kept as it was: status, type, code, param, message, retry-after.
+
+    `body` holds its bytes where the client reads the same dialect, `headers` what the client may see of its head.
+    """
 
     def __init__(
         self,
@@ -133,6 +143,8 @@ class ProviderRefused(ProviderError):
         self.type = type
         self.code = code
         self.retryable = status in (408, 429)
+        self.body: bytes | None = None
+        self.headers: list[tuple[str, str]] = []
 
 
 class ProviderFailed(ProviderError):

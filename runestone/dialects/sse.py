@@ -1,4 +1,5 @@
-"""Server-sent events, as the WHATWG HTML standard defines them (section 9.2, https://html.spec.whatwg.org/#server-sent-events).
+"""Server-sent events, as the WHATWG HTML standard defines them (section 9.2,
+https://html.spec.whatwg.org/#server-sent-events).
 
 Two readers for two needs:
 - `Cutter` keeps the provider's own bytes and only finds where events end, so that a block never stops inside one;
@@ -42,7 +43,7 @@ class Cutter:
         self._size = 0
 
     def feed(self, data: bytes) -> bytes:
-        """The bytes up to the end of the last whole event, b"" while there is none. Raises StreamBroken past MAX_EVENT."""
+        """What reaches to the end of the last whole event, b"" while there is none. Raises StreamBroken past MAX_EVENT."""
         if not self._held:
             if data.endswith(b"\n\n"):  # the usual case: a read brought whole events, nothing is copied
                 return data
@@ -74,7 +75,9 @@ class Cutter:
 
 
 def _last_border(data: bytes) -> int:
-    """The index behind the last blank line in `data`, 0 if there is none. CRLF CRLF is found by its last three bytes."""
+    """The index behind the last blank line in `data`, 0 if there is none. CRLF CRLF is found by its last three
+    bytes.
+    """
     end = 0
     for border in (b"\n\n", b"\n\r\n", b"\r\r"):
         at = data.rfind(border)
@@ -84,7 +87,9 @@ def _last_border(data: bytes) -> int:
 
 
 class Decoder:
-    """Takes events out of a byte stream fed at any split: LF, CRLF and CR line ends, comments, multi-line data, a BOM."""
+    """Takes events out of a byte stream fed at any split: LF, CRLF and CR line ends, comments, multi-line data, a
+    BOM.
+    """
 
     __slots__ = ("_cutter", "_fresh")
 

@@ -1,0 +1,16 @@
+"""All measurements, one table: `python -m bench [names...] [--quick] [--json FILE] [--only bare|runestone]`."""
+
+from __future__ import annotations
+
+from bench import footprint, json_relay, latency, paced, sse_relay, table
+
+MEASUREMENTS: dict[str, table.Measurement] = {
+    "json_relay": json_relay.measure,
+    "sse_relay": sse_relay.measure,
+    "paced": paced.measure,
+    "latency": latency.measure,
+    "footprint": footprint.measure,
+}
+
+if __name__ == "__main__":
+    table.run(MEASUREMENTS, choose=True)

@@ -1,0 +1,70 @@
+"""The yardstick: the least an aiohttp relay can do, written the way a competent engineer would, with no features.
+
+    python -m bench.bare --port P --upstream http://127.0.0.1:Q/fast/v1
+
+Rule: as fast as plain aiohttp goes (uvloop, no access log, one tuned session, whole bodies), and nothing clever.
+Absent on purpose: errors, keys, models, limits, metrics, retries. Anything a gateway is for.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import AsyncIterator
+
+import aiohttp
+import uvloop
+from aiohttp import web
+
+from bench import wire
+
+UPSTREAM = web.AppKey("upstream", str)
+SESSION = web.AppKey("session", aiohttp.ClientSession)
+HEADERS = {"Content-Type": "application/json", "Authorization": "Bearer sk-bench-provider"}
+CACHED = wire.answer()
+
+
+async def relay(request: web.Request) -> web.StreamResponse:
+    body = await request.read()
+    async with request.app[SESSION].post(request.app[UPSTREAM], data=body, headers=HEADERS) as answer:
+        kind = answer.headers.get("Content-Type", "application/json")
+        if not kind.startswith("text/event-stream"):
+            return web.Response(body=await answer.read(), status=answer.status, headers={"Content-Type": kind})
+        out = web.StreamResponse(status=answer.status, headers={"Content-Type": kind})
+        await out.prepare(request)
+        async for block in answer.content.iter_any():
+            await out.write(block)
+        return out
+
+
+async def hit(request: web.Request) -> web.Response:
+    """What a cached answer costs at the least: the request read, ready bytes written."""
+    await request.read()
+    return web.Response(body=CACHED, content_type="application/json")
+
+
+async def session(app: web.Application) -> AsyncIterator[None]:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+    ) as app[SESSION]:
+        yield
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(prog="python -m bench.bare")
+    flags.add_argument("--port", type=int, required=True)
+    flags.add_argument("--upstream", required=True, help="the provider's base URL")
+    given = flags.parse_args()
+    app = web.Application()
+    app[UPSTREAM] = given.upstream + "/chat/completions"
+    app.cleanup_ctx.append(session)
+    app.router.add_post(wire.CHAT_PATH, relay)
+    app.router.add_route("*", "/hit", hit)
+    loop = uvloop.new_event_loop()
+    web.run_app(app, host="127.0.0.1", port=given.port, access_log=None, print=None, backlog=1024, loop=loop)
+
+
+if __name__ == "__main__":
+    main()

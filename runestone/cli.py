@@ -1,0 +1,152 @@
+"""The commands: serve, check, keys new, models, version.
+
+Rule: exit codes are 0 done, 1 failed at run time, 2 bad usage or configuration; a failure is one clear line, never a
+traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import uvloop
+
+from runestone import __version__
+from runestone.app import model_names, serve
+from runestone.config.load import SIMULATED, load
+from runestone.config.render import render
+from runestone.config.schema import Configuration, Port
+from runestone.core.keys import digest, new_key
+from runestone.errors import ConfigurationError
+from runestone.telemetry import logs
+
+DONE, FAILED, BAD_USAGE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code."""
+    parsed = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = parsed.command
+    try:
+        return command(parsed)
+    except ConfigurationError as error:
+        for fault in error.faults:
+            print(fault, file=sys.stderr)
+        return BAD_USAGE
+    except KeyboardInterrupt:
+        return DONE
+    except BrokenPipeError:
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="runestone", description="An LLM gateway.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, text: str, command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(command=command)
+        return added
+
+    served = add("serve", "serve until SIGTERM", _serve)
+    served.add_argument("--host", help="overrides server.host")
+    served.add_argument("--port", type=_port, help="overrides server.port")
+    served.add_argument("--log-level", choices=["debug", "info", "warning", "error"], help="overrides log.level")
+    checked = add("check", "validate the configuration and print the effective one, secrets redacted", _check)
+    listed = add("models", "the models, and where each would go", _models)
+    for command in (served, checked, listed):
+        command.add_argument("--config", type=Path, metavar="FILE", help="default: runestone.toml, if there is one")
+    keys = commands.add_parser("keys", help="client keys").add_subparsers(required=True, metavar="COMMAND")
+    new = keys.add_parser("new", help="print a fresh key once, and the lines for the configuration")
+    new.add_argument("--name", default="my-app", help="what logs will call it")
+    new.set_defaults(command=_new_key)
+    add("version", "versions of the program and what it stands on", _version)
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("must be 0 to 65535")
+    return port
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    configuration = _overridden(load(arguments.config, os.environ), arguments)
+    logs.set_up(configuration.log.level, configuration.log.format)
+    server = configuration.server
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(configuration, ready=lambda address: _banner(configuration, address)))
+    except OSError as error:
+        reason = error.strerror or error.__class__.__name__
+        print(f"runestone: cannot serve on {server.host}:{server.port}: {reason}", file=sys.stderr)
+        return FAILED
+    return DONE
+
+
+def _overridden(configuration: Configuration, arguments: argparse.Namespace) -> Configuration:
+    server, log = configuration.server, configuration.log
+    if arguments.host is not None:
+        server = replace(server, host=arguments.host)
+    if arguments.port is not None:
+        server = replace(server, port=Port(arguments.port))
+    if arguments.log_level is not None:
+        log = replace(log, level=arguments.log_level)
+    return replace(configuration, server=server, log=log)
+
+
+def _banner(configuration: Configuration, address: str) -> None:
+    names = list(configuration.providers)
+    print(f"runestone {__version__} serves on {address}  (providers: {', '.join(names)})", file=sys.stderr, flush=True)
+    if all(provider.kind == SIMULATED for provider in configuration.providers.values()):
+        print(
+            "only the simulated model is enabled: set OPENAI_API_KEY, ANTHROPIC_API_KEY, ... or add [providers.NAME]",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    print(render(load(arguments.config, os.environ)), end="")
+    return DONE
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    configuration = load(arguments.config, os.environ)
+    names = model_names(configuration)
+    rows = [(name, ", ".join(map(str, names.resolve(name)))) for name in names.names()]
+    for provider, entry in configuration.providers.items():
+        rows += [(pattern, f"{provider}/*") for pattern in entry.models if any(sign in pattern for sign in "*?[")]
+        if entry.kind != SIMULATED:
+            rows.append((f"{provider}/*", f"{provider}/*"))
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, targets in rows:
+        print(f"{name:{width}}  ->  {targets}")
+    return DONE
+
+
+def _new_key(arguments: argparse.Namespace) -> int:
+    key = new_key()
+    print(f"{key}\n\n# The key is shown this once. In runestone.toml:\n[[auth.keys]]")
+    print(f'name = "{_toml_safe(arguments.name)}"\nsha256 = "{digest(key)}"')
+    return DONE
+
+
+def _toml_safe(text: str) -> str:
+    return "".join(sign for sign in text if sign.isprintable()).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _version(arguments: argparse.Namespace) -> int:
+    print(f"runestone {__version__}")
+    print(f"python {platform.python_version()}")
+    for package in ("aiohttp", "uvloop"):
+        print(f"{package} {installed(package)}")
+    return DONE

@@ -1,0 +1,165 @@
+"""From a file (or none) to a configuration that can be served: reads, completes from the catalog, checks what refers
+to what.
+
+Rule: every fault is reported, not the first one. Deliberately absent: defaults of keys (schema.py) and of providers
+(the catalog).
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from runestone.config.reader import Faults, Reader, nearest
+from runestone.config.schema import Auth, Configuration, Provider, Secret
+from runestone.errors import ConfigurationError
+from runestone.providers import catalog
+
+SIMULATED = "simulated"
+DEFAULT_FILE = Path("runestone.toml")
+
+_PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
+    """The configuration of `path`; of runestone.toml if there is one and `path` is None; else of the environment.
+
+    Raises ConfigurationError with every fault.
+    """
+    if path is None and not DEFAULT_FILE.exists():
+        return _complete(Configuration(), Faults("environment"), environ, Path())
+    path = path or DEFAULT_FILE
+    faults = Faults(path.name)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError([f"{path.name}: cannot be read: {error.strerror}"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"{path.name}: is not TOML: {error}"]) from None
+    configuration = Reader(faults, environ, path.parent).table(Configuration, table, "")
+    if configuration is None:
+        raise ConfigurationError(faults.lines)
+    return _complete(configuration, faults, environ, path.parent)
+
+
+def _complete(configuration: Configuration, faults: Faults, environ: Mapping[str, str], base: Path) -> Configuration:
+    reader = Reader(faults, environ, base)
+    providers = configuration.providers or _discover(environ)
+    providers = {name: _complete_provider(name, entry, faults, reader) for name, entry in providers.items()}
+    complete = replace(configuration, providers=providers)
+    _check_models(complete, faults)
+    _check_auth(complete.auth, faults)
+    if (complete.server.tls_cert is None) != (complete.server.tls_key is None):
+        faults.add("server.tls_cert", "tls_cert and tls_key go together")
+    if faults.lines:
+        raise ConfigurationError(faults.lines)
+    return complete
+
+
+def _discover(environ: Mapping[str, str]) -> dict[str, Provider]:
+    """Every provider whose usual environment variable is set; the simulated one when there is none."""
+    found = {
+        name: Provider(kind=name)
+        for name, entry in catalog.CATALOG.items()
+        if entry.base_url and "{" not in entry.base_url and any(environ.get(env, "").strip() for env in entry.env)
+    }
+    return found or {SIMULATED: Provider(kind=SIMULATED)}
+
+
+def _complete_provider(name: str, given: Provider, faults: Faults, reader: Reader) -> Provider:
+    path = f"providers.{name}"
+    kind = given.kind or name
+    if not _PROVIDER_NAME.fullmatch(name):
+        faults.add(path, "a provider's name is letters, digits, '.', '_' and '-'")
+    if kind == SIMULATED:
+        return replace(given, kind=kind, models=given.models or (SIMULATED,))
+    entry = catalog.CATALOG.get(kind)
+    if entry is None:
+        faults.add(f"{path}.kind", f"unknown provider {kind!r}{nearest(kind, [*catalog.CATALOG, SIMULATED])}")
+        return given
+    base_url = (given.base_url or entry.base_url).rstrip("/")
+    _check_base_url(base_url, given.base_url, path, faults)
+    keys = given.api_keys
+    if not keys and not given.passthrough and entry.auth is not catalog.Auth.NONE:
+        keys = _usual_key(entry, path, faults, reader)
+    headers = {header: _header(header, value, path, faults, reader) for header, value in given.headers.items()}
+    return replace(
+        given,
+        kind=kind,
+        base_url=base_url,
+        api_keys=keys,
+        headers=headers,
+        models=given.models or entry.models,
+        ends_with_done=entry.ends_with_done if given.ends_with_done is None else given.ends_with_done,
+        max_tokens_field=given.max_tokens_field or entry.max_tokens_field,
+    )
+
+
+def _check_base_url(base_url: str, given: str | None, path: str, faults: Faults) -> None:
+    if not base_url:
+        faults.add(f"{path}.base_url", "is missing: this kind has no address of its own")
+    elif "{" in base_url:
+        faults.add(f"{path}.base_url", f"is needed, with your own name in it: {base_url}")
+    elif not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s?#@]*)?", base_url):
+        faults.add(f"{path}.base_url", "must be an http(s) address without credentials, query or fragment")
+
+
+def _usual_key(entry: catalog.CatalogEntry, path: str, faults: Faults, reader: Reader) -> tuple[Secret, ...]:
+    for env in entry.env:
+        try:
+            return (reader.secret(f"env:{env}"),)
+        except ValueError:
+            continue
+    if entry.env:
+        faults.add(f"{path}.api_keys", f'is missing: set {entry.env[0]}, or name your own variable: ["env:NAME"]')
+    return ()
+
+
+def _header(name: str, value: str, path: str, faults: Faults, reader: Reader) -> str:
+    if not _HEADER_NAME.fullmatch(name):
+        faults.add(f"{path}.headers", f"{name!r} is not a header's name")
+    if value.startswith(("env:", "file:")):
+        try:
+            return reader.secret(value).value
+        except ValueError as error:
+            faults.add(f"{path}.headers.{name}", str(error))
+    if not value.isprintable():
+        faults.add(f"{path}.headers.{name}", "has characters that no header can carry")
+    return value
+
+
+def _check_models(configuration: Configuration, faults: Faults) -> None:
+    for name, model in configuration.models.items():
+        if not model.targets:
+            faults.add(f"models.{name}.targets", "is missing: name at least one provider/model")
+        for index, target in enumerate(model.targets):
+            provider, slash, upstream = target.partition("/")
+            if not slash or not upstream:
+                faults.add(f"models.{name}.targets[{index}]", f"must be provider/model, not {target!r}")
+            elif provider not in configuration.providers:
+                hint = nearest(provider, configuration.providers)
+                faults.add(f"models.{name}.targets[{index}]", f"no provider {provider!r} is configured{hint}")
+    for name, meant in configuration.aliases.items():
+        if name in configuration.models:
+            faults.add(f"aliases.{name}", "is a name in [models] too")
+        if meant in configuration.aliases:
+            faults.add(f"aliases.{name}", f"{meant!r} is itself an alias; name what it stands for")
+
+
+def _check_auth(auth: Auth, faults: Faults) -> None:
+    seen: set[str] = set()
+    for index, key in enumerate(auth.keys):
+        path = f"auth.keys[{index}]"
+        if (key.sha256 is None) == (key.key is None):
+            faults.add(path, "needs exactly one of sha256 and key")
+        if key.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", key.sha256):
+            faults.add(f"{path}.sha256", "must be 64 hexadecimal digits, as `runestone keys new` prints them")
+        if key.name in seen:
+            faults.add(f"{path}.name", f"{key.name!r} is used twice")
+        seen.add(key.name)
+    if auth.required and not auth.keys:
+        faults.add("auth.required", "is true but no [[auth.keys]] is listed: nobody could call")

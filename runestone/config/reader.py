@@ -1,0 +1,194 @@
+"""Reads a table into the dataclasses of `schema`, strictly: unknown keys, wrong types and units are faults, all
+listed at once.
+
+Rule: the dataclasses are the grammar; this file knows types, not sections. A fault never repeats a value that could
+be a secret.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, TypeVar, get_args, get_origin
+
+from runestone.config.schema import Duration, Port, Ratio, Secret, Size
+from runestone.config.units import parse_duration, parse_size
+
+T = TypeVar("T")
+
+
+class Faults:
+    """The faults found so far; each becomes one line `source:path: message`."""
+
+    def __init__(self, source: str) -> None:
+        self.lines: list[str] = []
+        self._source = source
+
+    def add(self, path: str, message: str) -> None:
+        self.lines.append(f"{self._source}:{path}: {message}")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """ ", did you mean X?" for the closest of `names`, or nothing."""
+    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f", did you mean {found[0]!r}?" if found else ""
+
+
+class Reader:
+    """Reads values by type. `environ` resolves `env:` references; `base` is the folder relative `file:` paths start
+    at.
+    """
+
+    def __init__(self, faults: Faults, environ: Mapping[str, str], base: Path) -> None:
+        self._faults = faults
+        self._environ = environ
+        self._base = base
+        self._scalars: dict[object, Callable[[object], object]] = {
+            str: _string,
+            bool: _boolean,
+            int: _whole_number,
+            float: _number,
+            Duration: parse_duration,
+            Size: parse_size,
+            Ratio: _ratio,
+            Port: _port,
+            Secret: self.secret,
+            datetime: _date_time,
+        }
+
+    def table(self, kind: type[T], value: object, path: str) -> T | None:
+        """An instance of the dataclass `kind`, None after a fault."""
+        if not isinstance(value, dict):
+            self._faults.add(path, f"must be a table, not {_name(value)}")
+            return None
+        hints = typing.get_type_hints(kind)
+        known = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        for name in value:
+            if name not in known:
+                self._faults.add(_join(path, name), f"unknown key{nearest(name, known)}")
+        given: dict[str, object] = {}
+        sound = True
+        for name, field in known.items():
+            if name in value:
+                before = len(self._faults.lines)
+                given[name] = self.value(hints[name], value[name], _join(path, name))
+                sound = sound and len(self._faults.lines) == before
+            elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                self._faults.add(_join(path, name), "is missing")
+                sound = False
+        return kind(**given) if sound else None
+
+    def value(self, kind: object, value: object, path: str) -> object:
+        """`value` as the type `kind`; None after a fault."""
+        origin, arguments = get_origin(kind), get_args(kind)
+        if origin in (typing.Union, types.UnionType):
+            (kind,) = (argument for argument in arguments if argument is not type(None))
+            return self.value(kind, value, path)
+        if origin is Literal:
+            return self._choice(arguments, value, path)
+        if origin is tuple:
+            return self._list(arguments[0], value, path)
+        if origin is dict:
+            return self._mapping(arguments[1], value, path)
+        if dataclasses.is_dataclass(kind) and kind is not Secret and isinstance(kind, type):
+            return self.table(kind, value, path)
+        try:
+            return self._scalars[kind](value)
+        except ValueError as error:
+            self._faults.add(path, str(error))
+            return None
+
+    def secret(self, value: object) -> Secret:
+        """Resolves "env:NAME" or "file:PATH". Raises ValueError, never repeating the value."""
+        scheme, _, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+        if scheme == "env" and name:
+            found = self._environ.get(name, "").strip()
+            if not found:
+                raise ValueError(f"the environment variable {name} is not set")
+        elif scheme == "file" and name:
+            try:
+                found = (self._base / Path(name).expanduser()).read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"the secret's file cannot be read: {error.__class__.__name__}") from None
+            if not found:
+                raise ValueError("the secret's file is empty")
+        else:
+            raise ValueError('must be a reference, "env:NAME" or "file:PATH": a secret is never written here')
+        if not found.isprintable():
+            raise ValueError("the secret has characters that no header can carry")
+        return Secret(f"{scheme}:{name}", found)
+
+    def _choice(self, choices: tuple[object, ...], value: object, path: str) -> object:
+        if value in choices:
+            return value
+        listed = ", ".join(repr(choice) for choice in choices)
+        self._faults.add(path, f"must be one of {listed}{nearest(str(value), map(str, choices))}")
+        return None
+
+    def _list(self, kind: object, value: object, path: str) -> object:
+        if not isinstance(value, list):
+            self._faults.add(path, f"must be a list, not {_name(value)}")
+            return None
+        return tuple(self.value(kind, item, f"{path}[{index}]") for index, item in enumerate(value))
+
+    def _mapping(self, kind: object, value: object, path: str) -> object:
+        if not isinstance(value, dict):
+            self._faults.add(path, f"must be a table, not {_name(value)}")
+            return None
+        return {name: self.value(kind, item, _join(path, name)) for name, item in value.items()}
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _name(value: object) -> str:
+    names = {str: "a string", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "a table"}
+    return names.get(type(value), "a date")
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be a string, not {_name(value)}")  # noqa: TRY004 - the reader collects ValueErrors
+    return value
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, not {_name(value)}")  # noqa: TRY004
+    return value
+
+
+def _whole_number(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("must be a whole number, 0 or more")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise ValueError("must be a number, 0 or more")
+    return float(value)
+
+
+def _ratio(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return float(value)
+
+
+def _port(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
+        raise ValueError("must be a port, 0 to 65535")
+    return value
+
+
+def _date_time(value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise ValueError("must be a date-time such as 2027-01-31T00:00:00Z")  # noqa: TRY004
+    return value if value.tzinfo else value.replace(tzinfo=UTC)

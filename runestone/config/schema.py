@@ -1,0 +1,156 @@
+"""Every section and key of runestone.toml, with its type, default and meaning: the one place where they are written
+down.
+
+Rule: frozen, no behaviour. Only app.py, cli.py and this package see these classes; everyone else takes plain arguments.
+A key is here only if something obeys it. docs/configuration.md is checked against this file by a test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, NewType
+
+Duration = NewType("Duration", float)
+"""Seconds; written with a unit."""
+Size = NewType("Size", int)
+"""Bytes; written with a unit."""
+Ratio = NewType("Ratio", float)
+"""0 to 1."""
+Port = NewType("Port", int)
+"""0 (any free one) to 65535."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret by reference ("env:NAME" or "file:PATH"); its value is never printed."""
+
+    reference: str
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    host: str = field(
+        default="127.0.0.1", metadata={"doc": "the address to listen on; loopback unless you say otherwise"}
+    )
+    port: Port = field(default=Port(4003), metadata={"doc": "the port to listen on; 0 takes a free one"})
+    max_body: Size = field(default=Size(20_000_000), metadata={"doc": "the largest request body; more is a 413"})
+    drain: Duration = field(default=Duration(30.0), metadata={"doc": "how long running calls may finish after SIGTERM"})
+    keep_alive: Duration = field(default=Duration(75.0), metadata={"doc": "how long an idle client connection is kept"})
+    tls_cert: str | None = field(default=None, metadata={"doc": "a PEM file; with `tls_key` the server speaks HTTPS"})
+    tls_key: str | None = field(default=None, metadata={"doc": "the PEM file of the certificate's key"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    name: str = field(metadata={"doc": "what logs call this key"})
+    sha256: str | None = field(
+        default=None, metadata={"doc": "hex SHA-256 of the key, as `runestone keys new` prints it"}
+    )
+    key: Secret | None = field(default=None, metadata={"doc": "the key itself, by reference; instead of `sha256`"})
+    models: tuple[str, ...] = field(default=("*",), metadata={"doc": "names or patterns of the models it may use"})
+    admin: bool = field(default=False, metadata={"doc": "whether it may use the admin endpoints"})
+    active: bool = field(default=True, metadata={"doc": "false refuses it without forgetting it"})
+    expires: datetime | None = field(default=None, metadata={"doc": "a TOML date-time after which it is refused"})
+    tenant: str | None = field(
+        default=None, metadata={"doc": "whom it belongs to; keys of a tenant are counted together"}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auth:
+    required: bool = field(
+        default=False, metadata={"doc": "whether a call needs a listed key; if not, other keys are ignored"}
+    )
+    keys: tuple[Key, ...] = field(default=(), metadata={"doc": "the `[[auth.keys]]` tables"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulated:
+    """How the built-in model behaves."""
+
+    ttft: Duration = field(default=Duration(0.05), metadata={"doc": "time before the first byte"})
+    tokens_per_second: float = field(default=100.0, metadata={"doc": "pace of the answer; 0 is as fast as it goes"})
+    error_rate: Ratio = field(default=Ratio(0.0), metadata={"doc": "share of calls that fail"})
+    status: int = field(default=500, metadata={"doc": "the status of those that fail"})
+    cut_after: int | None = field(
+        default=None, metadata={"doc": "cut a stream after so many events, a body after so many bytes"}
+    )
+    hang: bool = field(default=False, metadata={"doc": "take the call and never answer"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    kind: str = field(default="", metadata={"doc": "a name from docs/providers.md; the table's own name when left out"})
+    base_url: str | None = field(default=None, metadata={"doc": "where it answers, when not at the catalog's address"})
+    api_keys: tuple[Secret, ...] = field(
+        default=(), metadata={"doc": "credentials; the catalog's environment variable when left out"}
+    )
+    models: tuple[str, ...] = field(
+        default=(), metadata={"doc": "names or patterns by which a bare model name finds it"}
+    )
+    headers: dict[str, str] = field(
+        default_factory=dict, metadata={"doc": "sent with every call; a value may be a secret reference"}
+    )
+    passthrough: bool = field(default=False, metadata={"doc": "send the client's own credential up instead of ours"})
+    ends_with_done: bool | None = field(default=None, metadata={"doc": "false: its streams may end without `[DONE]`"})
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = field(
+        default=None, metadata={"doc": "how it calls the limit of an answer"}
+    )
+    simulated: Simulated = field(default=Simulated(), metadata={"doc": "only for kind `simulated`: how it behaves"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    strategy: Literal["priority"] = field(
+        default="priority", metadata={"doc": "`priority`: the targets in the order given"}
+    )
+    targets: tuple[str, ...] = field(
+        default=(), metadata={"doc": "`provider/model`, the next one when one cannot answer"}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    connect: Duration = field(
+        default=Duration(5.0), metadata={"doc": "to a connection, waiting for a free one included"}
+    )
+    first_byte: Duration = field(
+        default=Duration(300.0), metadata={"doc": "from the request to the first byte of the answer"}
+    )
+    between_bytes: Duration = field(default=Duration(120.0), metadata={"doc": "between two reads of an answer"})
+    total: Duration = field(
+        default=Duration(1800.0), metadata={"doc": "the whole call, all attempts, to the last byte"}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    timeouts: Timeouts = field(
+        default=Timeouts(), metadata={"doc": "how long a call waits for what; each gives a 504 that says which"}
+    )
+    default_max_tokens: int = field(
+        default=4096, metadata={"doc": "sent to Anthropic when an OpenAI client gives no limit"}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    level: Literal["debug", "info", "warning", "error"] = field(
+        default="info", metadata={"doc": "the least level that is written"}
+    )
+    format: Literal["text", "json"] = field(
+        default="text", metadata={"doc": "one line a call, as text or JSON, on stderr"}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    server: Server = Server()
+    auth: Auth = Auth()
+    providers: dict[str, Provider] = field(default_factory=dict)
+    models: dict[str, Model] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    routing: Routing = Routing()
+    log: Log = Log()

@@ -1,0 +1,80 @@
+"""What a client asked for, and what has become of it so far.
+
+Rule: what the client sent is never changed here; the stages write only the fields below "what happened".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from runestone.core.json import JsonObject
+
+
+class Operation(StrEnum):
+    """What can be asked; the value is the path behind /v1."""
+
+    CHAT = "chat/completions"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    MESSAGES = "messages"
+    COUNT_TOKENS = "messages/count_tokens"
+
+
+ANTHROPIC_OPERATIONS = frozenset({Operation.MESSAGES, Operation.COUNT_TOKENS})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A provider and the name it has for the model."""
+
+    provider: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: the listed key, or nobody in particular."""
+
+    name: str = "anonymous"
+    tenant: str | None = None
+    admin: bool = False
+    models: tuple[str, ...] = ("*",)
+
+
+ANONYMOUS = Caller()
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call on its way through the stages. Times are seconds of `time.perf_counter`."""
+
+    id: str
+    operation: Operation
+    body: bytes
+    fields: JsonObject
+    model: str
+    stream: bool
+    caller: Caller
+    headers: Mapping[str, str]
+    """The client's headers that a provider of the same dialect is shown (names in lower case)."""
+    credential: str | None
+    """The client's own credential, for providers with `passthrough`."""
+    started: float
+    timeout: float | None = None
+    """Seconds the client gave (`x-runestone-timeout`); lowers the configured total."""
+
+    # what happened
+    targets: tuple[Target, ...] = ()
+    target: Target | None = None
+    attempts: int = 0
+    waited: float = 0.0
+    """Seconds spent waiting for providers, up to the head of the answer."""
+    head: float | None = None
+    """Seconds to the answer's head that were not spent waiting; set when the head is known."""
+    deadline: float = field(default=float("inf"))
+    """When the whole call must be over, all attempts included."""

@@ -1,0 +1,45 @@
+"""One finished call, as observers see it.
+
+Rule: frozen, made once, when the last byte has gone out or the call has failed; no contents, no keys, no free text
+of the client
+except the model's name, which only logs may show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runestone.core.call import Operation
+from runestone.core.summary import Summary
+
+CLIENT_CLOSED = 499
+"""The status of a call whose client left before the end (nginx's word for it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Durations are seconds. `status` is what the client saw; `error` the code of a failure, also behind a 200 that
+    broke off.
+    """
+
+    id: str
+    operation: Operation
+    stream: bool
+    model: str
+    provider: str | None
+    target_model: str | None
+    caller: str
+    status: int
+    error: str | None
+    source: str | None
+    attempts: int
+    duration: float
+    waited: float
+    head: float | None
+    """Time to the answer's head that was not spent waiting for a provider; None when there was no answer."""
+    first_token: float | None
+    summary: Summary
+
+
+Observer = Callable[[Record], None]

@@ -1,0 +1,58 @@
+"""What the gateway needs of a provider: take bytes, give an answer's head, then its bytes.
+
+Rule: an upstream knows connections and credentials, not dialects; everything it raises is a ProviderError or
+Unavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from runestone.core.reply import Headers
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """`path` goes behind the provider's base URL; `deadline` (perf_counter) bounds the whole answer."""
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+    credential: str | None
+    stream: bool
+    deadline: float
+
+
+class UpstreamReply(Protocol):
+    """An answer whose head has come. Whoever holds it closes it."""
+
+    status: int
+    headers: Headers
+    """What a client may see of the provider's head, already under the names it will see."""
+    content_type: str
+    """In lower case, without parameters; "" when there is none."""
+    retry_after: float | None
+
+    async def read(self) -> bytes:
+        """The whole body. Raises ProviderError."""
+
+    async def read_some(self) -> bytes:
+        """What the next read brings, b"" at a clean end. Raises ProviderError."""
+
+    def close(self) -> None:
+        """Gives the connection back if the answer was read to its end, else ends it. Idempotent."""
+
+
+class Upstream(Protocol):
+    """A provider."""
+
+    async def send(self, request: UpstreamRequest) -> UpstreamReply:
+        """The head of the answer. Raises ProviderError or Unavailable; cancelling it gives the connection back."""
+
+    async def start(self) -> None:
+        """Opens what needs a running loop."""
+
+    async def close(self) -> None:
+        """Ends every connection."""

@@ -1,0 +1,35 @@
+"""Narrowing of what a client sent: the value, or a BadRequest that names its path.
+
+Rule: only what the crossing itself must look into is checked; the provider judges the rest in its own words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runestone.errors import BadRequest
+
+
+def mapping(value: Any, path: str) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise BadRequest(f"{path} must be an object", param=path)
+
+
+def array(value: Any, path: str) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    raise BadRequest(f"{path} must be an array", param=path)
+
+
+def string(value: Any, path: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise BadRequest(f"{path} must be a string", param=path)
+
+
+def whole(value: Any, path: str) -> int:
+    """An integer of at least 1."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise BadRequest(f"{path} must be an integer of at least 1", param=path)

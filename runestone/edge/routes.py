@@ -1,0 +1,57 @@
+"""Every route, in one table.
+
+Rule: a path that is not here does not exist; both listeners and both prefixes are made from this table.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from runestone.core.call import Operation
+from runestone.edge.calls import Calls, Handler
+from runestone.edge.health import Health
+from runestone.edge.models import Models
+from runestone.edge.telemetry import Metrics
+
+AZURE = "/openai/deployments/{model}"
+
+
+def routes(calls: Calls, models: Models, health: Health, metrics: Metrics) -> list[tuple[str, str, Handler]]:
+    """(method, path, handler), most used first."""
+    chat = calls.handler(Operation.CHAT)
+    completions = calls.handler(Operation.COMPLETIONS)
+    embeddings = calls.handler(Operation.EMBEDDINGS)
+    return [
+        ("POST", "/v1/chat/completions", chat),
+        ("POST", "/v1/messages", calls.handler(Operation.MESSAGES)),
+        ("POST", "/v1/embeddings", embeddings),
+        ("POST", "/v1/completions", completions),
+        ("POST", "/v1/messages/count_tokens", calls.handler(Operation.COUNT_TOKENS)),
+        ("GET", "/v1/models", models.listing),
+        ("GET", "/v1/models/{id:.+}", models.one),
+        # the same for clients whose base URL has no /v1
+        ("POST", "/chat/completions", chat),
+        ("POST", "/completions", completions),
+        ("POST", "/embeddings", embeddings),
+        ("GET", "/models", models.listing),
+        ("GET", "/models/{id:.+}", models.one),
+        # Azure's form, where the deployment names the model
+        ("POST", AZURE + "/chat/completions", chat),
+        ("POST", AZURE + "/completions", completions),
+        ("POST", AZURE + "/embeddings", embeddings),
+        ("GET", "/health", health.summary),
+        ("GET", "/health/live", health.live),
+        ("GET", "/health/ready", health.ready),
+        ("GET", "/metrics", metrics.scrape),
+    ]
+
+
+def application(
+    table: list[tuple[str, str, Handler]], middlewares: list[Middleware], *, max_body: int
+) -> web.Application:
+    """The aiohttp application of the table."""
+    app = web.Application(middlewares=middlewares, client_max_size=max_body)
+    for method, path, handler in table:
+        app.router.add_route(method, path, handler)
+    return app

@@ -1,0 +1,65 @@
+"""The HTTP server below the application: connections, and requests so malformed that no handler sees them.
+
+Rule: aiohttp's own parser and protocol do the work; what differs is only what a broken request is answered with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from runestone.dialects.passage import OPENAI
+from runestone.errors import BadRequest, InternalError, RunestoneError, TooLarge
+
+
+class Connection(RequestHandler):
+    """One client connection."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The contract's error object for what the parser refused. Raises ConnectionError when an answer has begun."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        error: RunestoneError = BadRequest("the request is not valid HTTP")
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            error = TooLarge("the request is too large")
+        elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.logger.error("a request failed outside the application", exc_info=exc)
+            error = InternalError("internal error")
+        response = web.Response(status=error.status, body=OPENAI.error(error, ""), content_type="application/json")
+        response.force_close()
+        return response
+
+
+class Server(web.Server):
+    """Makes a Connection for every accepted socket."""
+
+    def __call__(self) -> Connection:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """Runs an application on a Server. The arguments are aiohttp's own."""
+
+    __slots__ = ()
+
+    async def _make_server(self) -> Server:
+        await super()._make_server()
+        loop = asyncio.get_running_loop()
+        options = {name: value for name, value in self._kwargs.items() if name != "access_log_class"}
+        return Server(
+            self.app._handle,  # type: ignore[arg-type]  # as aiohttp itself passes it
+            request_factory=self.app._make_request,
+            loop=loop,
+            **options,
+        )

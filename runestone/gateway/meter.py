@@ -1,0 +1,76 @@
+"""Makes one record of every call and hands it to the observers, when the call is over for the client.
+
+Rule: an observer is never waited for, and one that fails costs a log line, not a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from time import perf_counter
+
+from runestone.core.call import Call
+from runestone.core.record import CLIENT_CLOSED, Observer, Record
+from runestone.core.reply import Reply
+from runestone.core.summary import Summary
+from runestone.errors import InternalError, RunestoneError
+from runestone.gateway.pipeline import Next
+
+_log = logging.getLogger("runestone.meter")
+_NOTHING = Summary()
+
+
+class Meter:
+    """The stage. `observers` are called in order with each Record."""
+
+    def __init__(self, observers: Iterable[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    async def __call__(self, call: Call, next: Next) -> Reply:  # noqa: A002 - the shape's own word
+        try:
+            reply = await next(call)
+        except BaseException as error:
+            self._observe(call, None, error)
+            raise
+        call.head = perf_counter() - call.started - call.waited
+        reply.when_closed(lambda reply, error: self._observe(call, reply, error))
+        return reply
+
+    def _observe(self, call: Call, reply: Reply | None, error: BaseException | None) -> None:
+        status, code, source = _outcome(reply, error)
+        first = reply.blocks.first_token if reply is not None and reply.blocks is not None else None
+        record = Record(
+            id=call.id,
+            operation=call.operation,
+            stream=call.stream,
+            model=call.model,
+            provider=call.target.provider if call.target else None,
+            target_model=call.target.model if call.target else None,
+            caller=call.caller.name,
+            status=status,
+            error=code,
+            source=source,
+            attempts=call.attempts,
+            duration=perf_counter() - call.started,
+            waited=call.waited,
+            head=call.head,
+            first_token=first - call.started if first is not None else None,
+            summary=reply.summary if reply is not None else _NOTHING,
+        )
+        for observer in self._observers:
+            try:
+                observer(record)
+            except Exception:  # the observer guard, one of three places that catch everything
+                _log.exception("an observer failed")
+
+
+def _outcome(reply: Reply | None, error: BaseException | None) -> tuple[int, str | None, str | None]:
+    """(status the client saw, error code, who is to blame)."""
+    if error is None:
+        return (reply.status if reply is not None else 500), None, None
+    if isinstance(error, (asyncio.CancelledError, ConnectionError)):
+        return CLIENT_CLOSED, "client_closed", "client"
+    known = error if isinstance(error, RunestoneError) else InternalError("")
+    # Behind a head that has gone out the status stays what it was.
+    return (reply.status if reply is not None else known.status), known.code, known.source

@@ -1,0 +1,36 @@
+"""The stages of a call, in order, with the reason for the order. A stage is `async (call, next) -> Reply`.
+
+    meter      outermost: sees every outcome, and when the last byte has gone
+    access     before anything is looked up or spent: may this caller use this model?
+    route      which targets may answer, in which order
+    fallback   walks them until one answers; ends at the first byte
+    send       innermost: one attempt at one target
+
+Rule: HTTP, SSE and whatever comes enter the same chain; a feature is written once, as a stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Protocol
+
+from runestone.core.call import Call
+from runestone.core.reply import Reply
+
+Next = Callable[[Call], Awaitable[Reply]]
+
+
+class Stage(Protocol):
+    """One step: it may refuse, answer itself, change what passes, or only watch."""
+
+    def __call__(self, call: Call, next: Next) -> Awaitable[Reply]:  # noqa: A002 - the shape's own word
+        """The reply, from here or from further in."""
+
+
+def compose(stages: Iterable[Stage], end: Next) -> Next:
+    """One function of a call: the first stage outermost, `end` innermost."""
+    chain = end
+    for stage in reversed(tuple(stages)):
+        chain = partial(stage, next=chain)
+    return chain

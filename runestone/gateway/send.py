@@ -1,0 +1,131 @@
+"""One attempt: the request in the provider's dialect out, its answer in the client's dialect back.
+
+Rule: everything that is not an answer becomes an error here; what leaves as a Reply has a head the client can be shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter, time
+
+from runestone.core.call import Call
+from runestone.core.reply import Reply
+from runestone.core.summary import Summary
+from runestone.core.upstream import Upstream, UpstreamReply, UpstreamRequest
+from runestone.dialects.dialect import Passage
+from runestone.dialects.passage import DIALECTS, Traits, client_dialect, counted_here, passage, provider_operation
+from runestone.dialects.sse import Cutter
+from runestone.errors import ProviderError, ProviderFailed, Unavailable
+
+EVENT_STREAM = "text/event-stream"
+
+
+class Send:
+    """The end of the chain. `upstreams` and `traits` by provider name."""
+
+    def __init__(self, upstreams: Mapping[str, Upstream], traits: Mapping[str, Traits]) -> None:
+        self._upstreams = upstreams
+        self._traits = traits
+
+    async def __call__(self, call: Call) -> Reply:
+        target = call.target
+        if target is None:
+            raise Unavailable("no target was chosen")
+        traits = self._traits[target.provider]
+        counted = counted_here(call, traits)
+        if counted is not None:
+            return Reply(200, [("x-runestone-estimate", "true")], Summary(), body=counted)
+        way = passage(call, target.model, traits, target.provider, time())
+        operation = provider_operation(call.operation, traits.dialect)
+        request = UpstreamRequest(
+            path=DIALECTS[traits.dialect].path(operation),
+            body=way.request(),
+            headers=call.headers if operation is call.operation else {},
+            credential=call.credential,
+            stream=call.stream,
+            deadline=call.deadline,
+        )
+        before = perf_counter()
+        try:
+            answer = await self._upstreams[target.provider].send(request)
+            try:
+                return await _reply(call, answer, way, traits)
+            except BaseException:
+                answer.close()
+                raise
+        finally:
+            call.waited += perf_counter() - before
+
+
+async def _reply(call: Call, answer: UpstreamReply, way: Passage, traits: Traits) -> Reply:
+    if answer.status != 200:
+        raise await _refusal(call, answer, traits)
+    if call.stream:
+        if answer.content_type in (EVENT_STREAM, ""):
+            return Reply(200, answer.headers, way.summary, blocks=UpstreamBlocks(answer, way))
+        way.answer(await answer.read())  # says so itself when it is an error in the guise of an answer
+        raise ProviderFailed("the provider answered a streamed call with a whole answer")
+    body = way.answer(await answer.read())
+    answer.close()
+    return Reply(200, answer.headers, way.summary, body=body)
+
+
+async def _refusal(call: Call, answer: UpstreamReply, traits: Traits) -> ProviderError:
+    """The error an answer other than 200 stands for: a 4xx stays what it is, the rest is the provider's failure."""
+    body = await answer.read()
+    answer.close()
+    dialect = DIALECTS[traits.dialect]
+    refused = dialect.read_error(answer.status, body)
+    if 400 <= answer.status < 500:
+        refused.retry_after = answer.retry_after
+        refused.headers = answer.headers
+        if dialect is client_dialect(call.operation) and body[:1] in (b"{", b"["):
+            refused.body = body
+        return refused
+    said = f": {refused.message}" if body and answer.status >= 500 else ""
+    failed = ProviderFailed(f"the provider answered with status {answer.status}{said}", retry_after=answer.retry_after)
+    failed.provider_status = answer.status
+    return failed
+
+
+class UpstreamBlocks:
+    """A provider's stream as the client's blocks (see Blocks)."""
+
+    __slots__ = ("_answer", "_cutter", "_ended", "_way", "first_token")
+
+    def __init__(self, answer: UpstreamReply, way: Passage) -> None:
+        self._answer = answer
+        self._way = way
+        self._cutter = Cutter()
+        self._ended = False
+        self.first_token: float | None = None
+
+    async def next(self) -> bytes:
+        way = self._way
+        while not self._ended:
+            if way.failure is not None and not way.failure.told:
+                raise way.failure
+            data = await self._answer.read_some()
+            if not data:
+                self._ended = True
+                return self._last()
+            block = self._cutter.feed(data)
+            if not block:
+                continue
+            out = way.feed(block)
+            if self.first_token is None and way.started:
+                self.first_token = perf_counter()
+            if out:
+                return out
+        return b""
+
+    def close(self) -> None:
+        self._answer.close()
+
+    def _last(self) -> bytes:
+        """The rest at a clean end. An event without its closing blank line counts only if the stream is complete
+        with it.
+        """
+        tail = self._cutter.tail
+        rest = self._way.feed(tail) if tail else b""
+        return rest + self._way.finish()

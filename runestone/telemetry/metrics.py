@@ -1,0 +1,97 @@
+"""Prometheus metrics of finished calls.
+
+Rule: label values come from the configuration, never from a request: a model name nobody configured counts as "other".
+Series are looked up once and kept, so that a call costs a handful of additions.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from runestone import __version__
+from runestone.core.record import Record
+
+OTHER = "other"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+
+
+class _Series:
+    """The children of one combination of endpoint, provider and model."""
+
+    __slots__ = ("duration", "first_token", "input", "output", "overhead", "requests")
+
+    def __init__(self, metrics: Metrics, endpoint: str, provider: str, model: str) -> None:
+        self.duration = metrics.duration.labels(endpoint, provider, model)
+        self.overhead = metrics.overhead.labels(endpoint)
+        self.first_token = metrics.first_token.labels(provider, model)
+        self.input = metrics.tokens.labels(provider, model, "input")
+        self.output = metrics.tokens.labels(provider, model, "output")
+        self.requests: dict[int, Counter] = {}
+
+
+class Metrics:
+    """An observer of records. `models` are the names that may become labels."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, models: Iterable[str]) -> None:
+        self._models = frozenset(models)
+        self._series: dict[tuple[str, str | None, str], _Series] = {}
+        self.registry = CollectorRegistry()
+        call = ("endpoint", "provider", "model")
+        target = ("provider", "model")
+        self._requests = self._counter("requests", "Finished calls", (*call, "status", "cache"))
+        self.duration = self._histogram("request_duration_seconds", "From the request to the last byte", call, _SECONDS)
+        self.overhead = self._histogram(
+            "overhead_seconds", "Time to the answer's head not spent waiting for a provider", ("endpoint",), _OVERHEAD
+        )
+        self.first_token = self._histogram(
+            "time_to_first_token_seconds", "From the request to the first content of a stream", target, _SECONDS
+        )
+        self.tokens = self._counter("tokens", "Tokens as providers counted them", (*target, "type"))
+        self._errors = self._counter("errors", "Failures, by who is to blame", ("source", "code"))
+        build = Gauge("runestone_build_info", "Always 1", ("version", "python"), registry=self.registry)
+        build.labels(__version__, platform.python_version()).set(1)
+
+    def __call__(self, record: Record) -> None:
+        model = record.model if record.model in self._models else OTHER
+        key = (record.operation.value, record.provider, model)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = _Series(self, key[0], key[1] or "none", model)
+        counter = series.requests.get(record.status)
+        if counter is None:
+            counter = series.requests[record.status] = self._requests.labels(
+                key[0], key[1] or "none", model, str(record.status), "none"
+            )
+        counter.inc()
+        series.duration.observe(record.duration)
+        if record.head is not None:
+            series.overhead.observe(record.head)
+        if record.first_token is not None:
+            series.first_token.observe(record.first_token)
+        if record.summary.input_tokens:
+            series.input.inc(record.summary.input_tokens)
+        if record.summary.output_tokens:
+            series.output.inc(record.summary.output_tokens)
+        if record.error is not None:
+            self.failed(record.source or "gateway", record.error)
+
+    def failed(self, source: str, code: str) -> None:
+        """Counts a failure; also of requests that never became a call."""
+        self._errors.labels(source, code).inc()
+
+    def expose(self) -> bytes:
+        """The text Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(f"runestone_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"runestone_{name}", text, labels, buckets=buckets, registry=self.registry)

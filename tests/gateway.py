@@ -1,0 +1,53 @@
+"""A gateway in the test's own loop, on a real loopback socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from runestone.app import App, build
+from runestone.config.load import load
+from runestone.edge.server import Runner
+
+
+@dataclass
+class Gateway:
+    """`url` has no path; SDKs take `url + "/v1"` (OpenAI) or `url` (Anthropic)."""
+
+    url: str
+    app: App
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+@asynccontextmanager
+async def start_gateway(toml: str, folder: Path, environ: dict[str, str]) -> AsyncIterator[Gateway]:
+    file = folder / "runestone.toml"
+    file.write_text(toml)
+    app = build(load(file, environ))
+    runner = Runner(app.web, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
+    await app.start()
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield Gateway(f"http://127.0.0.1:{runner.addresses[0][1]}", app)
+    finally:
+        await runner.cleanup()
+        await app.close()
+
+
+def relay(url: str, *, dialect: str = "openai", extra: str = "") -> str:
+    """The configuration of a gateway with one provider, `up`, that offers the model `m` under its own name."""
+    kind, base = ("anthropic", url) if dialect == "anthropic" else ("openai-compatible", url + "/v1")
+    keys = 'api_keys = ["env:UP_KEY"]'
+    return f'[providers.up]\nkind = "{kind}"\nbase_url = "{base}"\nmodels = ["m"]\n{keys}\n{extra}\n'
+
+
+ENVIRON = {"UP_KEY": "up-secret-0123456789"}
