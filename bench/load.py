@@ -50,19 +50,24 @@ class Tally:
     started: float = 0.0
     seconds: float = 0.0
     cpu: float | None = None
+    waited: float | None = None
 
     def begin(self) -> None:
-        self.cpu = process.cpu_seconds(self.watch) if self.watch else None
+        if self.watch:
+            self.cpu, self.waited = process.cpu_seconds(self.watch), process.waited_seconds(self.watch)
         self.started, self.open = perf_counter(), True
 
     def end(self) -> None:
         self.open = False
         self.seconds = perf_counter() - self.started
-        self.cpu = process.cpu_seconds(self.watch) - self.cpu if self.watch and self.cpu is not None else None
+        if self.watch and self.cpu is not None and self.waited is not None:
+            self.cpu = process.cpu_seconds(self.watch) - self.cpu
+            self.waited = process.waited_seconds(self.watch) - self.waited
 
     def result(self) -> Result:
         spreads = Spread.of(self.latencies), Spread.of(self.first_bytes)
-        return Result(self.units, self.seconds, self.cpu, *spreads, self.calls, self.faults, self.first_fault)
+        times = self.seconds, self.cpu, self.waited
+        return Result(self.units, *times, *spreads, self.calls, self.faults, self.first_fault)
 
     def fault(self, text: str) -> None:
         self.faults += 1

@@ -49,6 +49,12 @@ def cpu_seconds(pid: int) -> float:
     return sum(float(part) * unit for part, unit in zip(reversed(parts), (1, 60, 3600, 86400), strict=False))
 
 
+def waited_seconds(pid: int) -> float:
+    """How long its threads were ready to run while their core worked for somebody else; 0 where the system does not say."""
+    files = Path(f"/proc/{pid}/task").glob("*/schedstat") if _PROC else ()
+    return sum(int(file.read_bytes().split()[1]) for file in files) / 1e9
+
+
 def resident_megabytes(pid: int) -> float:
     """Resident memory in MB (2**20), shared pages counted in full."""
     if _PROC:

@@ -50,6 +50,7 @@ class Result:
     units: int
     seconds: float
     cpu_seconds: float | None
+    waited_seconds: float | None
     latency: Spread | None
     first_byte: Spread | None
     calls: int
@@ -70,6 +71,11 @@ class Result:
     def busy(self) -> float:
         """The watched server's share of one core, in percent."""
         return (self.cpu_seconds or 0.0) / self.seconds * 100
+
+    @property
+    def taken(self) -> float:
+        """The share of the time, in percent, in which others had the watched server's core while it wanted to run."""
+        return (self.waited_seconds or 0.0) / self.seconds * 100
 
     @classmethod
     def read(cls, text: bytes) -> Self:

@@ -41,6 +41,7 @@ class Server:
     process: subprocess.Popen[bytes]
     log: Path
     base: str = "/v1"
+    alone: bool = True  # has its core to itself, as far as the bench can say
     spawned: float = 0.0
 
     @property
@@ -92,7 +93,7 @@ def provider() -> Iterator[Server]:
     """The fake provider, on the load's core."""
     port = free_port()
     with _child("the fake provider", port, ["bench.provider", "--port", str(port)], process.load_core()) as server:
-        server.base = "/fast/v1"
+        server.base, server.alone = "/fast/v1", False
         yield server
 
 

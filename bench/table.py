@@ -68,12 +68,19 @@ def throughput(what: str, unit: str, results: dict[str, list[Result]], *, target
     busy = {name: [result.busy for result in runs] for name, runs in results.items()}
     one = unit.removesuffix("s/s")
     shares = row(f"{what}: server core busy", "%", busy)
+    taken = others(results)
     return [
         row(what, unit, rates, target=target),
         row(f"{what}: CPU a {one}", "µs", costs),
         row(f"{what}: latency p99, saturated", "ms", waits, places=1),
-        replace(shares, ratio=None, target="(about 100, else the load was the limit)"),
+        replace(shares, ratio=None, target=f"({taken})"),
     ]
+
+
+def others(results: dict[str, list[Result]]) -> str:
+    """How much of the server's core neighbours took: the note that tells a disturbed measurement from a slow server."""
+    shares = " / ".join(f"{median(result.taken for result in runs):.0f}" for runs in results.values())
+    return f"others took {shares} %"
 
 
 def spread(of: Spread | None, quantile: str) -> float:

@@ -15,7 +15,7 @@ Where things are:
     telemetry/   observers of finished calls
     app.py       builds all of it from a configuration; cli.py the commands
 
-Rule: imports point inward (edge, providers, telemetry ─▶ gateway ─▶ dialects ─▶ core); app.py and cli.py know all rings.
+Rule: imports point inward (edge, providers, telemetry ─▶ gateway ─▶ dialects ─▶ core); app.py and cli.py know all.
 """
 
 __version__ = "0.1.0"

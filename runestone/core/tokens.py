@@ -36,11 +36,13 @@ _CALL_TOKENS = 4  # the frame of a tool call or a tool result
 _SCHEMA_RATIO = 0.62  # vendors do not show a model JSON but a shorter notation of it
 _TOOLS_TOKENS = 10  # what announces tools to a GPT
 _ANTHROPIC_TOOLS_TOKENS = 480  # what announces tools to a Claude: 346 in Claude 4, about 530 since 4.5
+_ANTHROPIC_FORMAT_TOKENS = 170  # what announces a schema of the answer to a Claude
+_ANTHROPIC_THINKING_TOKENS = 29  # what turns thinking on
 _ANTHROPIC_RATIO = 1.1  # its tokens are a little smaller than OpenAI's, of schemas more so
 _ANTHROPIC_SCHEMA_RATIO = 1.05
 _ATTACHMENTS = frozenset({"image", "image_url", "input_image", "input_audio", "document", "file"})
 _MAX_DEPTH = 8  # of parts within parts; the dialects know two
-_TEXT_KEYS = ("text", "thinking", "refusal")
+_TEXT_KEYS = ("text", "refusal")  # not "thinking": earlier thoughts are neither read nor billed again
 
 _PIECE = re.compile(
     r"[ ]?[A-Z]?[a-z]{1,10}"  # a word with its space
@@ -87,10 +89,15 @@ def estimate_messages(fields: JsonObject) -> int:
     tools = fields.get("tools")
     has_tools = isinstance(tools, list) and bool(tools)
     tally.schema(tools)
+    output = fields.get("output_config")
+    form = output.get("format") if isinstance(output, dict) else fields.get("output_format")
     tally.schema(fields.get("response_format"))
+    tally.schema(form)
     texts, schemas = _count(tally.texts), _count(tally.schemas)
     if _is_anthropic(fields):
-        total = texts * _ANTHROPIC_RATIO + schemas * _ANTHROPIC_SCHEMA_RATIO + has_tools * _ANTHROPIC_TOOLS_TOKENS
+        total = texts * _ANTHROPIC_RATIO + schemas * _ANTHROPIC_SCHEMA_RATIO
+        total += has_tools * _ANTHROPIC_TOOLS_TOKENS + bool(form) * _ANTHROPIC_FORMAT_TOKENS
+        total += bool(fields.get("thinking")) * _ANTHROPIC_THINKING_TOKENS
     else:
         total = texts + schemas * _SCHEMA_RATIO + has_tools * _TOOLS_TOKENS
     return 3 + tally.flat + round(total)

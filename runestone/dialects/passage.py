@@ -73,7 +73,14 @@ def passage(call: Call, model: str, traits: Traits, provider: str, now: float) -
     body = call.body if call.fields.get("model") == model else with_model(call.body, call.fields, model)
     if traits.dialect == ANTHROPIC.name:
         return AnthropicRelay(ANTHROPIC, operation, body)
-    return OpenAIRelay(OPENAI, operation, body, ends_with_done=traits.ends_with_done)
+    choices = call.fields.get("n")
+    return OpenAIRelay(
+        OPENAI,
+        operation,
+        body,
+        ends_with_done=traits.ends_with_done,
+        choices=choices if type(choices) is int else 1,
+    )
 
 
 def counted_here(call: Call, traits: Traits) -> bytes | None:

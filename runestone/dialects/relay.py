@@ -1,14 +1,14 @@
 """The same dialect on both sides: the bytes pass unchanged, and are only looked at for what a record needs.
 
-Rule: nothing here copies or parses a block unless a plain byte search found something rare in it (the end, an
-error); what may
-be in every block (usage, a finish reason) is kept by reference and read once, at the end.
-A quote inside a JSON string is written \\", so a search for a quoted name cannot be fooled by contents.
+Rule: a block costs one append. The last few are kept by reference and read once, at the end: there stand the finish
+reason, the usage, an error, and the end marker.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -20,10 +20,12 @@ from runestone.dialects.dialect import Dialect
 from runestone.dialects.sse import Decoder
 from runestone.errors import ProviderError, ProviderFailed, StreamBroken
 
-_DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _TOKEN = re.compile(
-    rb'"(?:content|text|reasoning_content|reasoning|thinking|partial_json|arguments|refusal)"\s*:\s*"[^"]|"(?:tool_calls|content_block)"\s*:\s*[\[{]'
+    rb'"(?:content|text|reasoning_content|reasoning|thinking|partial_json|arguments|refusal)"\s*:\s*"[^"]'
+    rb'|"(?:tool_calls|content_block)"\s*:\s*[\[{]'
 )
+_RECENT = 8
+"""Blocks kept, and events read of them at the end: finish, usage, an error and the end marker are the last few."""
 
 
 class Relay:
@@ -54,102 +56,108 @@ class Relay:
 
 
 class OpenAIRelay(Relay):
-    """Ends with `data: [DONE]`; with `ends_with_done` False (a provider's quirk) a finish reason for every choice
-    will do.
-    """
+    """Ends with `data: [DONE]`; with `ends_with_done` False (a quirk) a finish reason for every choice will do."""
 
-    __slots__ = ("_done", "_ends_with_done", "_finish", "_finished", "_seen", "_usage")
+    __slots__ = ("_ends_with_done", "_finished", "_recent", "_unfinished")
 
-    def __init__(self, dialect: Dialect, operation: Operation, request_body: bytes, *, ends_with_done: bool) -> None:
+    def __init__(
+        self, dialect: Dialect, operation: Operation, request_body: bytes, *, ends_with_done: bool, choices: int = 1
+    ) -> None:
         super().__init__(dialect, operation, request_body)
+        self._recent: deque[bytes] = deque(maxlen=_RECENT)
         self._ends_with_done = ends_with_done
-        self._done = False
-        self._usage: bytes | None = None
-        self._finish: bytes | None = None
-        self._seen: set[object] = set()
-        self._finished: set[object] = set()
+        self._unfinished = choices
 
     def feed(self, block: bytes) -> bytes:
         if not self.started and _TOKEN.search(block):
             self.started = True
-        if b'"usage":{' in block or b'"usage": {' in block:
-            self._usage = block
-        if b'"finish_reason":"' in block or b'"finish_reason": "' in block:
-            self._finish = block
-        if b"[DONE]" in block and _DONE.search(block):
-            self._done = True
-        if b'"error"' in block:
-            self.failure = self.failure or _openai_failure(block)
+        self._recent.append(block)
         if not self._ends_with_done:
-            self._note_choices(block)
+            self._note_finished(block)
         return block
 
     def finish(self) -> bytes:
-        self._summarise()
+        done = False
+        for data in _last_events(self._recent):
+            if data == b"[DONE]":
+                done = True
+                continue
+            chunk = _load(data)
+            self._read(chunk)
         if self.failure is not None:
             raise self.failure
-        if self._done or (not self._ends_with_done and self._finished and self._finished >= self._seen):
+        if done or (not self._ends_with_done and self._unfinished <= 0):
             return b""
         raise StreamBroken("the provider's stream ended before its end marker")
 
-    def _summarise(self) -> None:
-        for block in (self._finish, self._usage):
-            for chunk in _chunks(block or b""):
-                self.summary.response_id = chunk.get("id") or self.summary.response_id
-                self.summary.model = chunk.get("model") or self.summary.model
-                openai.read_usage(chunk.get("usage"), self.summary)
-                for choice in chunk.get("choices") or ():
-                    if choice.get("finish_reason") and not choice.get("index"):
-                        self.summary.finish_reason = choice["finish_reason"]
+    def _read(self, chunk: dict[str, Any]) -> None:
+        """Newest first: what is known already is not overwritten."""
+        summary = self.summary
+        error = chunk.get("error")
+        if error and not chunk.get("choices"):
+            self.failure = _told(error)
+            return
+        summary.response_id = summary.response_id or chunk.get("id")
+        summary.model = summary.model or chunk.get("model")
+        if summary.output_tokens is None:
+            openai.read_usage(chunk.get("usage"), summary)
+        for choice in chunk.get("choices") or ():
+            if not choice.get("index"):
+                summary.finish_reason = summary.finish_reason or choice.get("finish_reason")
 
-    def _note_choices(self, block: bytes) -> None:
-        for chunk in _chunks(block):
-            for choice in chunk.get("choices") or ():
-                index = choice.get("index", 0)
-                self._seen.add(index)
-                if choice.get("finish_reason"):
-                    self._finished.add(index)
+    def _note_finished(self, block: bytes) -> None:
+        if b'"finish_reason"' in block:
+            for event in Decoder().feed(block):
+                for choice in _load(event.data).get("choices") or ():
+                    self._unfinished -= bool(choice.get("finish_reason"))
 
 
 class AnthropicRelay(Relay):
     """Ends with `message_stop`."""
 
-    __slots__ = ("_delta", "_done", "_start")
+    __slots__ = ("_recent", "_start")
 
     def __init__(self, dialect: Dialect, operation: Operation, request_body: bytes) -> None:
         super().__init__(dialect, operation, request_body)
-        self._done = False
+        self._recent: deque[bytes] = deque(maxlen=_RECENT)
         self._start: bytes | None = None
-        self._delta: bytes | None = None
 
     def feed(self, block: bytes) -> bytes:
-        if not self.started and _TOKEN.search(block):
-            self.started = True
-        if self._start is None and b"message_start" in block:
-            self._start = block
-        if b'"message_delta"' in block:
-            self._delta = block
-        if b'"message_stop"' in block:
-            self._done = True
-        if b'"error"' in block:
-            self.failure = self.failure or _anthropic_failure(block)
+        if not self.started:
+            if self._start is None and b'"message_start"' in block:
+                self._start = block
+            if _TOKEN.search(block):
+                self.started = True
+        self._recent.append(block)
         return block
 
     def finish(self) -> bytes:
-        for event in _chunks((self._start or b"") + (self._delta or b"")):
-            message = event.get("message")
-            if event.get("type") == "message_start" and type(message) is dict:
-                self.summary.response_id = message.get("id")
-                self.summary.model = message.get("model")
-                anthropic.read_usage(message.get("usage"), self.summary)
-            elif event.get("type") == "message_delta":
-                anthropic.read_usage(event.get("usage"), self.summary)
-                self.summary.finish_reason = (event.get("delta") or {}).get("stop_reason")
+        done = False
+        latest = [_load(data) for data in _last_events(self._recent)]
+        first = [_load(event.data) for event in Decoder().feed(self._start or b"")]
+        for event in (*first, *reversed(latest)):
+            kind = event.get("type")
+            if kind == "message_stop":
+                done = True
+            elif kind == "error":
+                self.failure = _told(event.get("error"))
+            else:
+                self._read(event)
         if self.failure is not None:
             raise self.failure
-        if self._done:
+        if done:
             return b""
         raise StreamBroken("the provider's stream ended before its end marker")
+
+    def _read(self, event: dict[str, Any]) -> None:
+        message, delta = event.get("message"), event.get("delta")
+        if type(message) is dict:
+            self.summary.response_id = message.get("id")
+            self.summary.model = message.get("model")
+            anthropic.read_usage(message.get("usage"), self.summary)
+        elif event.get("type") == "message_delta" and type(delta) is dict:
+            self.summary.finish_reason = delta.get("stop_reason")
+            anthropic.read_usage(event.get("usage"), self.summary)
 
 
 def load_answer(body: bytes) -> dict[str, Any]:
@@ -163,38 +171,31 @@ def load_answer(body: bytes) -> dict[str, Any]:
     return answer
 
 
-def _chunks(block: bytes) -> list[dict[str, Any]]:
-    """The JSON objects among a block's events; anything else is left to the client."""
-    found = []
-    decoder = Decoder()
-    for event in (*decoder.feed(block), *decoder.finish()):
-        try:
-            chunk = orjson.loads(event.data)
-        except orjson.JSONDecodeError:
-            continue
-        if type(chunk) is dict:
-            found.append(chunk)
+def _load(data: bytes) -> dict[str, Any]:
+    """The object in an event; {} for anything else, which is left to the client."""
+    try:
+        chunk = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return chunk if type(chunk) is dict else {}
+
+
+def _last_events(blocks: Iterable[bytes]) -> list[bytes]:
+    """The data of the last events, newest first, without taking all of the blocks apart."""
+    text = b"".join(blocks)
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    found: list[bytes] = []
+    end = len(text)
+    while end > 0 and len(found) < _RECENT:
+        start = text.rfind(b"\n\n", 0, end)
+        found += [event.data for event in Decoder().feed(text[start + 2 if start >= 0 else 0 : end] + b"\n\n")]
+        end = start
     return found
 
 
-def _openai_failure(block: bytes) -> ProviderError | None:
-    """The error a provider reports inside its stream, if one of the events is one."""
-    for chunk in _chunks(block):
-        error = chunk.get("error")
-        if error and not chunk.get("choices"):
-            return _told(str(error.get("message")) if type(error) is dict else str(error))
-    return None
-
-
-def _anthropic_failure(block: bytes) -> ProviderError | None:
-    for event in _chunks(block):
-        error = event.get("error")
-        if event.get("type") == "error":
-            return _told(str(error.get("message")) if type(error) is dict else "")
-    return None
-
-
-def _told(message: str) -> StreamBroken:
-    failure = StreamBroken(message)
+def _told(error: object) -> StreamBroken:
+    """The failure of a stream whose client has read the provider's own error event."""
+    failure = StreamBroken(str(error.get("message")) if isinstance(error, dict) else str(error))
     failure.told = True
     return failure

@@ -43,7 +43,7 @@ class Cutter:
         self._size = 0
 
     def feed(self, data: bytes) -> bytes:
-        """What reaches to the end of the last whole event, b"" while there is none. Raises StreamBroken past MAX_EVENT."""
+        """What ends with the last whole event, b"" while there is none. Raises StreamBroken past MAX_EVENT."""
         if not self._held:
             if data.endswith(b"\n\n"):  # the usual case: a read brought whole events, nothing is copied
                 return data

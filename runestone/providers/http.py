@@ -10,6 +10,7 @@ Deliberately absent: retries (gateway/fallback.py decides those), cookies, proxi
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import ssl
 from collections.abc import Iterable, Mapping
@@ -82,14 +83,16 @@ class HttpProvider:
         heads = [self._with_credential(credential) for credential in credentials] or [self._fixed]
         self._heads = itertools.cycle(heads)
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop
 
     async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         connector = aiohttp.TCPConnector(
             limit=MAX_CONNECTIONS,
             keepalive_timeout=60.0,
             ttl_dns_cache=60,
             ssl=ssl.create_default_context() if self._base_url.startswith("https:") else True,
-            resolver=aiohttp.AsyncResolver() if _needs_dns(self._base_url) else None,
+            resolver=aiohttp.AsyncResolver() if _needs_dns(self._base_url) else aiohttp.ThreadedResolver(),
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -110,7 +113,7 @@ class HttpProvider:
     async def send(self, request: UpstreamRequest) -> HttpReply:
         if self._session is None:
             raise Unavailable(f"the provider {self._name!r} is not open")
-        watch = Watch(request.deadline)
+        watch = Watch(self._loop, request.deadline)
         try:
             response = await watch.wait(
                 self._session.request(
@@ -186,11 +189,8 @@ class HttpReply:
     async def read(self) -> bytes:
         if (self._response.content_length or 0) > MAX_ANSWER:
             raise ProviderFailed(f"the provider's answer is larger than {MAX_ANSWER} bytes")
-        content = self._response.content
-        data = b""
-        if not content.at_eof():
-            data = await self.read_some()
-        if content.at_eof():  # the usual case: one read brought it all
+        data = await self.read_some()
+        if self._response.content.at_eof():  # the usual case: one read brought it all
             return data
         parts, size = [data], len(data)
         while part := await self.read_some():
@@ -201,9 +201,17 @@ class HttpReply:
         return b"".join(parts)
 
     async def read_some(self) -> bytes:
+        content = self._response.content
         try:
-            return await self._watch.wait(self._response.content.readany(), "between_bytes", self._between)
+            data = content.read_nowait(-1)
+            if data or content.at_eof():
+                return data
+            return await self._watch.wait(content.readany(), "between_bytes", self._between)
         except (aiohttp.ClientError, OSError):
+            # What had come before the cut still counts: aiohttp keeps it, but only its inner reader gives it out.
+            rest = content._read_nowait(-1)
+            if rest:
+                return rest
             raise StreamBroken("the provider's connection was lost before the answer was complete") from None
 
     def close(self) -> None:

@@ -25,8 +25,8 @@ class Watch:
 
     __slots__ = ("_deadline", "_due", "_loop", "_rings", "_task", "_timer", "_tripped", "_what", "_within")
 
-    def __init__(self, deadline: float) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+        self._loop = loop  # handed in: until Python 3.12 asking for the running loop costs a system call
         self._deadline = deadline
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
@@ -39,7 +39,7 @@ class Watch:
     async def wait(self, awaitable: Awaitable[T], what: str, seconds: float) -> T:
         """The result. Raises ProviderTimeout that names `what` after `seconds`, or `total` at the deadline."""
         now = perf_counter()
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         before = task.cancelling() if task else 0
         self._what, self._within, self._due = what, seconds, now + seconds
         if self._deadline < self._due:

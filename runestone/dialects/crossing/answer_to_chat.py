@@ -77,9 +77,9 @@ def _message(content: list[Any]) -> dict[str, Any]:
     for block in content:
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "text":
-            texts.append(block.get("text") or "")
+            texts.append(str(block.get("text") or ""))
         elif kind == "thinking":
-            thoughts.append(block.get("thinking") or "")
+            thoughts.append(str(block.get("thinking") or ""))
             details.append(text_detail(thoughts[-1], block.get("signature"), len(details)))
         elif kind == "redacted_thinking":
             details.append(encrypted_detail(block.get("data") or "", len(details)))

@@ -14,7 +14,7 @@ from typing import Any
 from runestone.core.summary import Summary
 from runestone.dialects.crossing.answer_to_chat import raise_if_error
 from runestone.dialects.crossing.deltas import calls_of, message_of, sealed_of, texts_of
-from runestone.dialects.crossing.reasons import stop_reason
+from runestone.dialects.crossing.reasons import said_finish, stop_reason
 from runestone.dialects.crossing.tools import made_id, parsed_arguments
 from runestone.dialects.crossing.usage import messages_usage, read_chat
 from runestone.errors import ProviderFailed
@@ -24,9 +24,9 @@ def answer_to_messages(answer: dict[str, Any], *, summary: Summary) -> dict[str,
     """The message; fills `summary`. Raises ProviderFailed."""
     raise_if_error(answer)
     choice = _first_choice(answer)
-    finish = choice.get("finish_reason")
+    finish = said_finish(choice)
     message = choice.get("message") if isinstance(choice.get("message"), dict) else message_of(choice)
-    if not isinstance(message, dict) or not isinstance(finish, str) or not finish:
+    if not isinstance(message, dict) or finish is None:
         raise ProviderFailed("the provider's answer is not a Chat Completions answer")
     if finish == "error":  # OpenRouter and Mistral
         raise ProviderFailed("the provider's answer ended in an error")

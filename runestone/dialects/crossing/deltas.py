@@ -4,12 +4,14 @@ Rule: a reader, no judge: what is absent, null, empty or of another type is simp
 
 - reasoning stands in `reasoning_content` (DeepSeek, vLLM, llama.cpp), `reasoning` (OpenRouter, Groq, Ollama), in
   `reasoning_details` (OpenRouter), or in parts of the content (Mistral); two of the first three repeat each other.
-- content is a string, or a list of parts (Mistral).
+- content is a string, a list of parts (Mistral), or the object a JSON schema asked for (Cloudflare Workers AI).
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import orjson
 
 from runestone.dialects.crossing.reasoning import is_ours
 
@@ -34,6 +36,8 @@ def texts_of(message: dict[str, Any]) -> list[tuple[str, str]]:
             pieces.append(("text", content))
     elif isinstance(content, list):
         pieces += _parts(content)
+    elif isinstance(content, dict):
+        pieces.append(("text", orjson.dumps(content).decode()))
     return pieces
 
 

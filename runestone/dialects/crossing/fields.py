@@ -1,5 +1,6 @@
-"""Every field of both request dialects, and what becomes of it when a call crosses. docs/crossing.md is this table for
-people.
+"""Every field of both request dialects, and what becomes of it when a call crosses.
+
+docs/crossing.md is this table for people.
 
 Rule: a field is carried, or dropped for a reason that stands here, or refused by name. A field that is not in the table
 is refused; null is as if absent. "Dropped" is only for advice: the answer is as right without it.
@@ -107,6 +108,7 @@ CHAT_FIELDS: Final[Table] = {
     "safety_identifier": _crosses("metadata.user_id, where user is not given", CHAT),
     "service_tier": _crosses("default is standard_only; every other is OpenAI's own price class and dropped"),
     "seed": _dropped("best effort even at OpenAI, which promises no determinism", CHAT),
+    "random_seed": _dropped("Mistral's name of seed", CHAT),
     "metadata": _dropped("tags in the vendor's dashboard", CHAT),
     "prediction": _dropped("makes the answer faster, not other", CHAT),
     "prompt_cache_key": _dropped("steers OpenAI's own cache", CHAT),
@@ -167,6 +169,7 @@ CHAT_FIELDS: Final[Table] = {
     "content[file].file.filename": _crosses("title"),
     "content[file].file.file_id": _refused("the file is at OpenAI", COMPATIBLE),
     "content[file].cache_control": _crosses("cache_control", CACHING),
+    "content[thinking]": _dropped("Mistral's form of unsigned reasoning", THINKING),
     "content[input_audio]": _refused("Anthropic has no audio", COMPATIBLE),
 }
 """A client wrote Chat Completions, the provider speaks Messages."""

@@ -8,7 +8,7 @@ https://platform.openai.com/docs/api-reference/chat/object
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 _TO_CHAT: Final = {
     "end_turn": "stop",
@@ -28,6 +28,18 @@ _TO_MESSAGES: Final = {
     "model_length": "model_context_window_exceeded",  # Mistral
     "content_filter": "refusal",
 }
+
+
+# OpenRouter's native_finish_reason, in its upstreams' words; it writes tool_calls over a call that was cut.
+_CUT: Final = ("length", "max_tokens", "max_output_tokens", "MAX_TOKENS")
+
+
+def said_finish(choice: dict[str, Any]) -> str | None:
+    """The finish_reason a choice gives: null and "" are none, and a native one that says "cut" is believed."""
+    given = choice.get("finish_reason")
+    if not isinstance(given, str) or not given:
+        return None
+    return "length" if choice.get("native_finish_reason") in _CUT else given
 
 
 def finish_reason(stop_reason: str, *, tools: bool) -> str:

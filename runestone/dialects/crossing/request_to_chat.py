@@ -29,12 +29,18 @@ _LONGEST_USER: Final = 64
 
 
 def request_to_chat(
-    fields: dict[str, Any], *, model: str, max_tokens_field: str, reasoning_field: str | None = None
+    fields: dict[str, Any],
+    *,
+    model: str,
+    max_tokens_field: str,
+    stream_usage: bool = True,
+    reasoning_field: str | None = None,
 ) -> dict[str, Any]:
     """The Chat Completions body for `model`. Raises BadRequest with the path of the first field that cannot cross.
 
-    `reasoning_field` names the message field in which this provider wants its own, unsigned thinking back on turns with
-    tool calls (DeepSeek: reasoning_content, else it answers 400, https://api-docs.deepseek.com/guides/thinking_mode).
+    `stream_usage` False: the provider takes no stream_options. `reasoning_field` names the message field in which this
+    provider wants its own, unsigned thinking back on turns with tool calls (DeepSeek: reasoning_content, else it
+    answers 400, https://api-docs.deepseek.com/guides/thinking_mode).
     """
     check(fields, MESSAGES_FIELDS)
     messages = _system(fields.get("system"))
@@ -48,7 +54,7 @@ def request_to_chat(
         body["stop"] = array(fields["stop_sequences"], "stop_sequences")
     if fields.get("stream") is not None:
         body["stream"] = fields["stream"]
-        if fields["stream"] is True:
+        if fields["stream"] is True and stream_usage:
             body["stream_options"] = {"include_usage": True}
     tools = tools_to_chat(fields["tools"]) if fields.get("tools") is not None else []
     if tools:

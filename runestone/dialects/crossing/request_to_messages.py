@@ -229,7 +229,8 @@ def _content(content: Any, path: str, *, only: tuple[str, ...]) -> list[dict[str
     for j, part in enumerate(array(content, path)):
         where = f"{path}[{j}]"
         kind = mapping(part, where).get("type")
-        check_type(kind, CHAT_FIELDS, where)
+        if not check_type(kind, CHAT_FIELDS, where):
+            continue
         check({name: value for name, value in part.items() if name != "type"}, CHAT_FIELDS, f"content[{kind}]", where)
         if kind not in only:
             raise BadRequest(f"{where}.type: {kind} cannot stand in a message of this role", param=f"{where}.type")

@@ -28,6 +28,9 @@ from runestone.errors import ProviderError, StreamBroken
 
 _DONE: Final = b"data: [DONE]\n\n"
 
+_FIRST: Final = ("message_start", "error")
+"""Events that may come before message_start has."""
+
 
 @dataclass(slots=True)
 class _Block:
@@ -94,7 +97,10 @@ class StreamToChat:
         kind = data.get("type") if isinstance(data, dict) else None
         handle = _EVENTS.get(kind) if isinstance(kind, str) else None
         if handle is not None:
-            handle(self, data, out)
+            if self._head or kind in _FIRST:
+                handle(self, data, out)
+            else:
+                self.failure = StreamBroken("the provider's stream did not begin with message_start")
         elif not isinstance(data, dict):
             self.failure = StreamBroken("the provider sent an event that is not an object")
         elif data.get("error"):
@@ -105,8 +111,8 @@ class StreamToChat:
 
     def _message_start(self, data: dict[str, Any], out: list[bytes]) -> None:
         message = data.get("message")
-        if not isinstance(message, dict):
-            self.failure = StreamBroken("the provider's message_start holds no message")
+        if not isinstance(message, dict) or self._head:
+            self.failure = StreamBroken("the provider's message_start holds no message, or is not the first")
             return
         self.summary.response_id = message.get("id") or made_id("chatcmpl-", self._created, data)
         self.summary.model = message.get("model")
@@ -121,16 +127,13 @@ class StreamToChat:
         self._delta({"role": "assistant", "content": ""}, out)
 
     def _delta(self, delta: dict[str, Any], out: list[bytes]) -> None:
-        if not self._head:
-            self.failure = StreamBroken("the provider's stream did not begin with message_start")
-            return
         out.append(b'%b{"index":0,"delta":%b%b' % (self._head, orjson.dumps(delta), self._tail))
 
     def _start(self, data: dict[str, Any], out: list[bytes]) -> None:
         given = data.get("content_block")
         given = given if isinstance(given, dict) else {}
         block = _Block(str(given.get("type")))
-        self._blocks[data.get("index", 0)] = block
+        self._blocks[_index(data)] = block
         if block.kind == "text":
             self._text(block, given, out)
         elif block.kind in ("thinking", "redacted_thinking"):
@@ -155,19 +158,20 @@ class StreamToChat:
             self.started = True
 
     def _continue(self, data: dict[str, Any], out: list[bytes]) -> None:
-        block = self._blocks.get(data.get("index", 0))
+        block = self._blocks.get(_index(data))
         delta = data.get("delta")
         if block is None or not isinstance(delta, dict):
             self.failure = StreamBroken("the provider sent a delta for a block it had not begun")
             return
-        write = _DELTAS.get(delta.get("type") or "")
+        write = _DELTAS.get(str(delta.get("type")))
         if write is not None:
             write(self, block, delta, out)
 
     def _text(self, block: _Block, delta: dict[str, Any], out: list[bytes]) -> None:
-        if delta.get("text") and block.kind == "text":
+        text = delta.get("text")
+        if text and block.kind == "text":
             self.started = True
-            self._delta({"content": delta["text"]}, out)
+            self._delta({"content": text}, out)
 
     def _thinking(self, block: _Block, delta: dict[str, Any], out: list[bytes]) -> None:
         text = delta.get("thinking")
@@ -196,7 +200,7 @@ class StreamToChat:
         self._delta({"tool_calls": [{"index": number, "function": {"arguments": text}}]}, out)
 
     def _stop(self, data: dict[str, Any], out: list[bytes]) -> None:
-        block = self._blocks.pop(data.get("index", 0), None)
+        block = self._blocks.pop(_index(data), None)
         if block is not None and block.kind == "tool_use" and block.empty:
             # A call without input has no deltas; clients parse the arguments, and "" is no JSON.
             self._arguments(block.number, orjson.dumps(block.whole or {}).decode(), out)
@@ -224,6 +228,11 @@ class StreamToChat:
             out.append(b'%b],"usage":%b}\n\n' % (self._head, orjson.dumps(chat_usage(self.summary))))
         out.append(_DONE)
         self._over = True
+
+
+def _index(data: dict[str, Any]) -> int:
+    index = data.get("index")
+    return index if isinstance(index, int) else 0
 
 
 _EVENTS: Final[dict[str, Callable[[StreamToChat, dict[str, Any], list[bytes]], None]]] = {

@@ -21,7 +21,7 @@ import orjson
 from runestone.core.summary import Summary
 from runestone.dialects.crossing.answer_to_chat import error_of
 from runestone.dialects.crossing.deltas import calls_of, message_of, sealed_of, texts_of
-from runestone.dialects.crossing.reasons import stop_reason
+from runestone.dialects.crossing.reasons import said_finish, stop_reason
 from runestone.dialects.crossing.tools import made_id, parsed_arguments
 from runestone.dialects.crossing.usage import messages_usage, read_chat
 from runestone.dialects.sse import Decoder, Event, encode
@@ -59,8 +59,10 @@ class _Block:
         """Whether nothing more can come: another piece of text makes a new block, but a call's arguments may go on."""
         if self.kind != "tool_use":
             return True
-        text = "".join(self.arguments)
-        return bool(self.name and text.strip()) and parsed_arguments(text) is not None
+        last = self.arguments[-1].rstrip() if self.arguments else "..."
+        if last and not last.endswith("}"):
+            return False
+        return bool(self.name) and parsed_arguments("".join(self.arguments)) is not None
 
 
 class StreamToMessages:
@@ -133,7 +135,7 @@ class StreamToMessages:
         if chunk.get("error") or event.name == "error":
             self.failure = error_of(chunk.get("error") or chunk)
             return
-        if not self._begun:
+        if not self._begun and (chunk.get("id") or chunk.get("choices")):  # Azure's first chunk has neither
             self._begin(chunk, out)
         if chunk.get("usage"):
             read_chat(chunk["usage"], self.summary)
@@ -173,8 +175,8 @@ class StreamToMessages:
             self._text("text", refusal, out)
         for call in calls_of(message):
             self._call(call, out)
-        finish = choice.get("finish_reason")
-        if isinstance(finish, str) and finish:
+        finish = said_finish(choice)
+        if finish is not None:
             if finish == "error":  # OpenRouter and Mistral
                 self.failure = ProviderFailed("the provider's stream ended in an error")
             self.summary.finish_reason = finish
@@ -210,7 +212,8 @@ class StreamToMessages:
                 else made_id("call_", self.summary.response_id, len(self._calls))
             )
             block = _Block("tool_use", id=made, name=name if isinstance(name, str) else "")
-            self._calls[call.get("index") if call.get("index") is not None else made] = block
+            index = call.get("index")
+            self._calls[index if isinstance(index, int) else made] = block
             self._latest_call = block
             self._new(block, out)
         elif not block.name and isinstance(name, str) and name:
@@ -226,8 +229,8 @@ class StreamToMessages:
         """The call a piece continues. Without an index a name begins a call; with one, a new id and a name do, for some
         servers count every call as 0.
         """
-        if index is None:
-            return None if name else self._calls.get(given, self._latest_call)
+        if not isinstance(index, int):
+            return None if name or not isinstance(given, str | None) else self._calls.get(given, self._latest_call)
         block = self._calls.get(index)
         return None if block is not None and name and given and block.id != given else block
 
@@ -235,6 +238,9 @@ class StreamToMessages:
         if block is not self._open and block not in self._waiting:
             if text.strip():
                 self.failure = StreamBroken("the provider sent more of a tool call whose arguments were whole")
+            return
+        if text == "null" and not block.arguments:  # Groq's, for a function without parameters; no delta says {}
+            block.arguments.append("{}")
             return
         block.arguments.append(text)
         self._piece(block, "tool_use", text, out)

@@ -52,6 +52,8 @@ def parsed_arguments(arguments: Any) -> dict[str, Any] | None:
         value = orjson.loads(arguments)
     except orjson.JSONDecodeError:
         return None
+    if value is None:  # Groq's "null", for a function without parameters
+        return {}
     return value if isinstance(value, dict) else None
 
 

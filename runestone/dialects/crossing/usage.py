@@ -1,8 +1,6 @@
-"""Token counts. OpenAI's prompt_tokens hold cached ones; Anthropic's input_tokens hold neither those read nor those
-written.
+"""Token counts: OpenAI's prompt_tokens hold cached ones; Anthropic's input_tokens neither those read nor those written.
 
-Rule: the summary is filled with what the provider said, in OpenAI's sense; a client whose dialect demands a number gets
-0.
+Rule: the summary is filled with what the provider said, in OpenAI's sense; where a dialect demands a number, none is 0.
 
 https://platform.claude.com/docs/en/build-with-claude/prompt-caching#tracking-cache-performance
 """
@@ -15,16 +13,20 @@ from runestone.core.summary import Summary
 
 
 def read_messages(usage: Any, summary: Summary) -> None:
-    """Anthropic's usage into the summary. Its stream counts are cumulative, so the larger of two is the later."""
+    """Anthropic's usage into the summary; of a stream, message_start's and then message_delta's, which has the last
+    word.
+
+    No input tokens there undo no count: some compatible servers fill message_delta's fields with zeros.
+    """
     if not isinstance(usage, dict):
         return
-    cached = _later(summary.cached_tokens, usage.get("cache_read_input_tokens"))
-    written = _later(summary.cache_write_tokens, usage.get("cache_creation_input_tokens"))
     fresh = _count(usage.get("input_tokens"))
-    if fresh is not None:
-        summary.input_tokens = _later(summary.input_tokens, fresh + (cached or 0) + (written or 0))
-    summary.cached_tokens = cached
-    summary.cache_write_tokens = written
+    if fresh or (fresh is not None and summary.input_tokens is None):
+        cached = _count(usage.get("cache_read_input_tokens"))
+        written = _count(usage.get("cache_creation_input_tokens"))
+        summary.cached_tokens = cached = summary.cached_tokens if cached is None else cached
+        summary.cache_write_tokens = written = summary.cache_write_tokens if written is None else written
+        summary.input_tokens = fresh + (cached or 0) + (written or 0)
     summary.output_tokens = _later(summary.output_tokens, usage.get("output_tokens"))
     details = usage.get("output_tokens_details")
     if isinstance(details, dict):
@@ -68,9 +70,12 @@ def chat_usage(summary: Summary) -> dict[str, Any]:
 
 def messages_usage(summary: Summary) -> dict[str, Any]:
     """Anthropic's usage object."""
-    cached, written = summary.cached_tokens or 0, summary.cache_write_tokens or 0
+    prompt = summary.input_tokens or 0
+    cached = min(summary.cached_tokens or 0, prompt)  # some count cached tokens that prompt_tokens leave out
+    prompt -= cached
+    written = min(summary.cache_write_tokens or 0, prompt)  # OpenRouter counts what it reads and renews in both
     usage: dict[str, Any] = {
-        "input_tokens": max((summary.input_tokens or 0) - cached - written, 0),
+        "input_tokens": prompt - written,
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": cached,
         "output_tokens": summary.output_tokens or 0,
@@ -86,6 +91,4 @@ def _count(value: Any) -> int | None:
 
 def _later(known: int | None, value: Any) -> int | None:
     count = _count(value)
-    if known is None or count is None:
-        return count if known is None else known
-    return max(known, count)
+    return count if known is None else count or known

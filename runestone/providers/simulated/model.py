@@ -177,9 +177,7 @@ def _text(prompt: str, limit: int | None, longest: int, dice: Random) -> str:
     if known is not None:
         return known
     words = _keywords(prompt) or ["this question", "the context"]
-    if len(words) == 1:
-        words.append("its context")
-    wanted = dice.randint(40, 90)
+    wanted = dice.randint(40, 75)
     if (asked := phrases.WORDS_ASKED.search(prompt, 0, _PROMPT_READ)) is not None:
         wanted = int(asked.group(1)) * 5 // 4
     elif phrases.LONG.search(prompt, 0, _PROMPT_READ):
@@ -189,13 +187,9 @@ def _text(prompt: str, limit: int | None, longest: int, dice: Random) -> str:
         characters = min(characters, limit * _LONGEST_PIECE)  # so much always holds `limit` tokens
     said = [_fill(dice.choice(phrases.OPENERS), words, dice)]
     size = len(said[0])
-    last = ""
+    order = dice.sample(phrases.SENTENCES, len(phrases.SENTENCES))  # so that none comes twice in a row
     while size < characters:
-        template = dice.choice(phrases.SENTENCES)
-        if template == last:
-            continue
-        last = template
-        said.append(_fill(template, words, dice))
+        said.append(_fill(order[len(said) % len(order)], words, dice))
         size += len(said[-1])
         if len(said) % 6 == 0:
             said[-1] += "\n\n"
@@ -215,7 +209,7 @@ def _fill(template: str, words: list[str], dice: Random) -> str:
     if "{" not in template:
         return template
     at = dice.randrange(len(words))
-    first, second = words[at], words[(at + 1) % len(words)]
+    first, second = words[at], words[(at + 1) % len(words)] if len(words) > 1 else "its context"
     return template.format(a=first, b=second, A=first[0].upper() + first[1:])
 
 

@@ -11,13 +11,13 @@ from random import Random
 
 _STOPWORDS = """
 about above after again against all also always and any are because been before being below between both but can
-cannot could did does doing down during each explain few first for from further give good had has have having
-her here hers him his how into its just know let like long make many may mean might more most much must need not
-now off once one only other our out over own please same say shall she should show some such tell than that the
-their them then there these they this those through too try two under until use using very want was way well
-were what when where which while who whom why will with without would write you your yours words word sentence
-sentences return returns given get list answer function tool call user value string current provided using
-specific named
+cannot could did does doing down during each essay story article detailed detail explain few first for from
+further give good had has have having her here hers him his how into its just know let like long make many may
+mean might more most much must need not now off once one only other our out over own please same say shall she
+should show some such tell than that the their them then there these they this those through too try two under
+until use using very want was way well were what when where which while who whom why will with without would
+write you your yours words word sentence sentences return returns given get list answer function tool call user
+value string current provided using specific named
 """
 STOPWORDS = frozenset(_STOPWORDS.split())
 

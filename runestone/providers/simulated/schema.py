@@ -138,9 +138,7 @@ class _Writer:
         raise self._refusal("has references that never end")
 
     def _weight(self, schema: object) -> int:
-        """How much an alternative may grow: null, then scalars, arrays, objects by what they require, nested
-        choices.
-        """
+        """How much an alternative may grow: null, scalars, arrays, objects by what they require, choices."""
         if isinstance(schema, dict) and "$ref" in schema:
             schema = self._target(schema["$ref"])
         if not isinstance(schema, dict):

@@ -1,9 +1,10 @@
-"""Recorded exchanges with real providers, carried across: what the other side's SDK reads must say what the provider said.
+"""Recorded exchanges with real providers, carried across: what the other side's SDK reads must say what the provider
+said.
 
 Rule: the expectation is written here a second time, from the recorded bytes, without the code under test.
 
-What chat has no place for, and is left out: server tools' calls and results (their text stays), citations, and every choice
-but the first. Recorded answers of those kinds are checked like all others, for what remains.
+What chat has no place for, and is left out: server tools' calls and results (their text stays), citations, and every
+choice but the first. Recorded answers of those kinds are checked like all others, for what remains.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,10 @@ def traffic() -> list[dict[str, Any]]:
         return [exchange for line in lines if (exchange := json.loads(line))["api"] in ("chat", "messages")]
 
 
+def tell(line: str) -> None:
+    print(f"\n{line}")  # noqa: T201 - how much was checked is what `pytest -s` is asked for here
+
+
 def whole(traffic: list[dict[str, Any]], api: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for exchange in traffic:
         if exchange["api"] == api and exchange["status"] == 200 and not exchange["stream"]:
@@ -101,6 +107,8 @@ def said(pieces: Iterable[Any]) -> str:
 def content_text(content: Any) -> str:
     if isinstance(content, list):  # Mistral
         return said(part.get("text") for part in content if part.get("type") == "text")
+    if isinstance(content, dict):  # Cloudflare Workers AI
+        return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     return content or ""
 
 
@@ -111,7 +119,9 @@ def messages_said(answer: dict[str, Any]) -> dict[str, Any]:
     content, usage = answer["content"], answer["usage"]
     calls = [(block["name"], block["input"]) for block in content if block["type"] == "tool_use"]
     reason = TO_CHAT[answer["stop_reason"]]
-    prompt = [usage.get(name) or 0 for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")]
+    prompt = [
+        usage.get(name) or 0 for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    ]
     return {
         "text": said(block["text"] for block in content if block["type"] == "text"),
         "thinking": said(block["thinking"] for block in content if block["type"] == "thinking"),
@@ -131,7 +141,9 @@ def chat_said(completion: openai_types.ChatCompletion) -> dict[str, Any]:
         "text": choice.message.content or "",
         "thinking": extra.get("reasoning_content") or "",
         "sealed": [detail.get("signature") or detail.get("data") for detail in extra.get("reasoning_details") or []],
-        "calls": [(call.function.name, json.loads(call.function.arguments)) for call in choice.message.tool_calls or []],
+        "calls": [
+            (call.function.name, json.loads(call.function.arguments)) for call in choice.message.tool_calls or []
+        ],
         "reason": choice.finish_reason,
         "usage": (usage.prompt_tokens, usage.completion_tokens),
     }
@@ -149,7 +161,7 @@ def test_every_messages_answer_reads_as_a_chat_completion(traffic: list[dict[str
         assert chat_said(completion) == messages_said(answer), name
         assert (summary.input_tokens, summary.output_tokens) == messages_said(answer)["usage"]
         checked += 1
-    print(f"\nmessages answers to chat: {checked}")
+    tell(f"messages answers to chat: {checked}")
     assert checked > 400
 
 
@@ -176,11 +188,15 @@ def folded(data: list[str]) -> dict[str, Any] | None:
         if block["type"] == "tool_use" and block["json"]:
             block["input"] = json.loads(block["json"])
     answer["content"] = list(blocks.values())
-    return answer if '"message_stop"' in (data[-1] if data else "") or any('"message_stop"' in d for d in data) else None
+    return (
+        answer if '"message_stop"' in (data[-1] if data else "") or any('"message_stop"' in d for d in data) else None
+    )
 
 
 def test_every_messages_stream_reads_as_chat_chunks(traffic: list[dict[str, Any]]) -> None:
-    """Whole and event by event, every recorded Messages stream becomes chunks OpenAI's SDK folds into the same answer."""
+    """Whole and event by event, every recorded Messages stream becomes chunks OpenAI's SDK folds into the same
+    answer.
+    """
     checked: Counter[str] = Counter()
     for exchange, data in streams(traffic, "messages"):
         stream = StreamToChat(created=1_700_000_000, include_usage=True)
@@ -204,10 +220,12 @@ def test_every_messages_stream_reads_as_chat_chunks(traffic: list[dict[str, Any]
             heads.add((chunk.id, chunk.created, chunk.model, chunk.object))
             state.handle_chunk(chunk)
         assert len(heads) == 1
-        assert chat_said(state.get_final_completion()) == messages_said(answer), exchange["id"]
-        assert stream.started == bool(any(b["type"] in ("text", "tool_use") for b in answer["content"]))
+        # get_final_completion is this snapshot, but raises for an answer cut by the token limit
+        completion = COMPLETION.validate_json(state.current_completion_snapshot.model_dump_json(warnings=False))
+        assert chat_said(completion) == messages_said(answer), exchange["id"]
+        assert stream.started == bool(any(b.get("text") or b["type"] == "tool_use" for b in answer["content"]))
         checked["streams"] += 1
-    print(f"\nmessages streams to chat: {dict(checked)}")
+    tell(f"messages streams to chat: {dict(checked)}")
     assert checked["streams"] > 100
 
 
@@ -216,10 +234,17 @@ def test_every_messages_stream_reads_as_chat_chunks(traffic: list[dict[str, Any]
 
 def completion_said(message: dict[str, Any], finish: str, usage: dict[str, Any]) -> dict[str, Any]:
     calls = []
-    for call in message.get("tool_calls") or ([{"function": message["function_call"]}] if message.get("function_call") else []):
+    for call in message.get("tool_calls") or (
+        [{"function": message["function_call"]}] if message.get("function_call") else []
+    ):
         arguments = call["function"].get("arguments") or "{}"
-        calls.append((call["function"]["name"], arguments if isinstance(arguments, dict) else json.loads(arguments)))
-    reason = "tool_use" if calls and finish in ("stop", "tool_calls", "function_call") else TO_MESSAGES.get(finish, "end_turn")
+        parsed = arguments if isinstance(arguments, dict) else json.loads(arguments)
+        calls.append((call["function"]["name"], {} if parsed is None else parsed))
+    reason = (
+        "tool_use"
+        if calls and finish in ("stop", "tool_calls", "function_call")
+        else TO_MESSAGES.get(finish, "end_turn")
+    )
     if message.get("refusal") and reason == "end_turn":
         reason = "refusal"
     return {
@@ -255,15 +280,19 @@ def test_every_chat_answer_reads_as_a_message(traffic: list[dict[str, Any]]) -> 
         try:
             expected = completion_said(choice["message"], choice["finish_reason"], answer.get("usage") or {})
         except json.JSONDecodeError:
-            checked["arguments that are no JSON"] += 1
-            if choice["finish_reason"] != "length":
-                with pytest.raises(ProviderFailed):
-                    answer_to_messages(answer, summary=summary)
+            crossed = answer_to_messages(answer, summary=summary)
+            assert crossed["stop_reason"] == "max_tokens", name
+            assert not [block for block in crossed["content"] if block["type"] == "tool_use"]
+            checked["arguments cut by the token limit"] += 1
+            continue
+        except KeyError:
+            assert choice["message"]["tool_calls"][0]["type"] == "custom", name
+            checked["calls of custom tools, which are refused in requests"] += 1
             continue
         message = MESSAGE.validate_json(json.dumps(answer_to_messages(answer, summary=summary)), strict=True)
         assert message_said(message) == expected, name
         checked["answers"] += 1
-    print(f"\nchat answers to messages: {dict(checked)}")
+    tell(f"chat answers to messages: {dict(checked)}")
     assert checked["answers"] > 800
 
 
@@ -283,17 +312,21 @@ def folded_chat(data: list[str]) -> tuple[dict[str, Any], str | None, dict[str, 
             delta = choice.get("delta") or {}
             message["content"] += content_text(delta.get("content"))
             message["refusal"] += delta.get("refusal") or ""
-            for call in delta.get("tool_calls") or []:
-                function = calls.setdefault(call["index"], {"name": "", "arguments": ""})
+            for position, call in enumerate(delta.get("tool_calls") or []):
+                function = calls.setdefault(call.get("index", position), {"name": "", "arguments": ""})
                 function["name"] = function["name"] or call["function"].get("name") or ""
                 function["arguments"] += call["function"].get("arguments") or ""
             finish = choice.get("finish_reason") or finish
+            if choice.get("native_finish_reason") in ("max_output_tokens", "length"):
+                finish = "length"  # OpenRouter says tool_calls of a call that was cut
     message["tool_calls"] = [{"function": calls[index]} for index in sorted(calls)]
     return message, finish, usage
 
 
 def test_every_chat_stream_reads_as_messages_events(traffic: list[dict[str, Any]]) -> None:
-    """Whole and event by event, every recorded chat stream becomes events Anthropic's SDK folds into the same answer."""
+    """Whole and event by event, every recorded chat stream becomes events Anthropic's SDK folds into the same
+    answer.
+    """
     checked: Counter[str] = Counter()
     for exchange, data in streams(traffic, "chat"):
         given = events(data)
@@ -318,10 +351,16 @@ def test_every_chat_stream_reads_as_messages_events(traffic: list[dict[str, Any]
         out += stream.finish()
         twin = StreamToMessages(model="fallback", ends_with_done=ends_with_done)
         assert one_by_one(data, twin) + twin.finish() == out, exchange["id"]
-        expected = completion_said(message, finish, usage)
-        assert message_said(accumulated(events(out))) == expected, exchange["id"]
+        read = message_said(accumulated(events(out)))
+        try:
+            expected = completion_said(message, finish, usage)
+        except json.JSONDecodeError:
+            assert read["reason"] == "max_tokens", exchange["id"]
+            checked["arguments cut by the token limit"] += 1
+            continue
+        assert read == expected, exchange["id"]
         checked["streams"] += 1
-    print(f"\nchat streams to messages: {dict(checked)}")
+    tell(f"chat streams to messages: {dict(checked)}")
     assert checked["streams"] > 300
 
 
@@ -400,9 +439,9 @@ def test_every_chat_request_crosses_or_names_what_does_not(traffic: list[dict[st
         except ValidationError as error:
             pytest.fail(f"{name}: {error}")
         turns = [turn["role"] for turn in body["messages"]]
-        assert all(a != b for a, b in zip(turns, turns[1:], strict=False)), "neighbours share a turn"
+        assert all(a != b for a, b in pairwise(turns)), "neighbours share a turn"
         outcome["crossed"] += 1
-    print(f"\nchat requests to messages: {dict(outcome)}; refused: {refused.most_common(40)}")
+    tell(f"chat requests to messages: {dict(outcome)}; refused: {refused.most_common(40)}")
     assert outcome["crossed"] > 1000
 
 
@@ -425,5 +464,5 @@ def test_every_messages_request_crosses_or_names_what_does_not(traffic: list[dic
         except ValidationError as error:
             pytest.fail(f"{name}: {error}")
         outcome["crossed"] += 1
-    print(f"\nmessages requests to chat: {dict(outcome)}; refused: {refused.most_common(40)}")
+    tell(f"messages requests to chat: {dict(outcome)}; refused: {refused.most_common(40)}")
     assert outcome["crossed"] > 400
