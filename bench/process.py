@@ -50,7 +50,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def waited_seconds(pid: int) -> float:
-    """How long its threads were ready to run while their core worked for somebody else; 0 where the system does not say."""
+    """How long its threads were ready to run while their core worked for others; 0 where the system does not say."""
     files = Path(f"/proc/{pid}/task").glob("*/schedstat") if _PROC else ()
     return sum(int(file.read_bytes().split()[1]) for file in files) / 1e9
 

@@ -97,7 +97,9 @@ def estimate_messages(fields: JsonObject) -> int:
     if _is_anthropic(fields):
         total = texts * _ANTHROPIC_RATIO + schemas * _ANTHROPIC_SCHEMA_RATIO
         total += has_tools * _ANTHROPIC_TOOLS_TOKENS + bool(form) * _ANTHROPIC_FORMAT_TOKENS
-        total += bool(fields.get("thinking")) * _ANTHROPIC_THINKING_TOKENS
+        thinking = fields.get("thinking")
+        if isinstance(thinking, dict) and thinking.get("type") != "disabled":
+            total += _ANTHROPIC_THINKING_TOKENS
     else:
         total = texts + schemas * _SCHEMA_RATIO + has_tools * _TOOLS_TOKENS
     return 3 + tally.flat + round(total)

@@ -19,7 +19,7 @@ class Fallback:
     """The stage."""
 
     async def __call__(self, call: Call, next: Next) -> Reply:  # noqa: A002
-        failure: RunestoneError = Unavailable("no provider is configured for this model")
+        failure: RunestoneError | None = None
         for target in call.targets:
             call.target = target
             call.attempts += 1
@@ -29,4 +29,4 @@ class Fallback:
                 if not error.retryable or perf_counter() >= call.deadline:
                     raise
                 failure = error
-        raise failure
+        raise failure or Unavailable("no provider is configured for this model")

@@ -33,6 +33,7 @@ from runestone.errors import (
     Unavailable,
 )
 from runestone.providers.catalog import Auth
+from runestone.providers.request import BytesRequest
 from runestone.providers.watch import Watch
 
 MAX_ANSWER = 256 * 1024 * 1024
@@ -76,6 +77,7 @@ class HttpProvider:
         self._urls: dict[str, URL] = {}
         fixed = {
             "Content-Type": "application/json",
+            "Accept": "*/*",
             "Accept-Encoding": "identity",
             "User-Agent": f"runestone/{__version__}",
         }
@@ -97,7 +99,7 @@ class HttpProvider:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Content-Type", "Accept", "Accept-Encoding"),
+            request_class=BytesRequest,
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=self._timeouts.connect, sock_connect=self._timeouts.connect
             ),
