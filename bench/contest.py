@@ -19,7 +19,7 @@ _DISTURBED = 5.0  # percent of the time in which the server wanted its core and 
 def alternate(servers: dict[str, Server], run: Run, rounds: int, core: int | None = None) -> dict[str, list[Result]]:
     """`rounds` results of each server. `url` and `watch` are filled in here; `core` is the load's, if not its usual."""
     results: dict[str, list[Result]] = {name: [] for name in servers}
-    spare = rounds  # runs that may be repeated, all together: noise must not make the bench endless
+    spare = (rounds + 1) // 2  # runs that may be repeated, all together: noise must not make the bench endless
     for number in range(rounds):
         for name in list(servers) if number % 2 == 0 else reversed(servers):
             result = _once(servers[name], run, core)

@@ -17,9 +17,9 @@ from bench.run import Result, Run
 
 
 def measure(plan: table.Plan) -> list[table.Row]:
-    run = Run(url="", connections=1, seconds=0.5 if plan.quick else 1.0, warm_up=0.2)
+    run = Run(url="", connections=1, seconds=0.4 if plan.quick else 0.6, warm_up=0.2)
     streams = Run(url="", connections=1, seconds=run.seconds, warm_up=0.2, stream=True)
-    rounds = 3 if plan.quick else 5
+    rounds = 2 if plan.quick else 4
     near, far = process.server_core(), process.load_core()
     with servers.standing(plan.contenders) as (provider, standing):
         everyone = {"direct": provider, **standing}

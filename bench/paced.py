@@ -14,7 +14,7 @@ from bench.run import Run
 
 
 def measure(plan: table.Plan) -> list[table.Row]:
-    run = Run(url="", connections=300, seconds=3.0 if plan.quick else 8.0, paced=True)
+    run = Run(url="", connections=300, seconds=3.0 if plan.quick else 6.0, paced=True)
     with servers.standing(plan.contenders, mode="paced") as (provider, standing):
         results = contest.alternate(standing, run, rounds=1 if plan.quick else 2)
         direct = contest.alternate({"direct": provider}, run, rounds=1)["direct"][0]

@@ -51,6 +51,15 @@ async def http(stack: AsyncExitStack) -> aiohttp.ClientSession:
     )
 
 
+async def settled(value: Callable[[], int], polls: int = 60) -> int:
+    """The value once it has stayed the same for `polls` looks, 5 ms apart."""
+    last, same = value(), 0
+    while same < polls:
+        await asyncio.sleep(0.005)
+        last, same = value(), same + 1 if value() == last else 0
+    return last
+
+
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """Waits for something another task must bring about; fails after `seconds`."""
     async with asyncio.timeout(seconds):

@@ -15,7 +15,7 @@ from runestone.core.upstream import Upstream, UpstreamReply, UpstreamRequest
 from runestone.dialects.dialect import Passage
 from runestone.dialects.passage import DIALECTS, Traits, client_dialect, counted_here, passage, provider_operation
 from runestone.dialects.sse import Cutter
-from runestone.errors import ProviderError, ProviderFailed, Unavailable
+from runestone.errors import ProviderError, ProviderFailed, StreamBroken, Unavailable
 
 EVENT_STREAM = "text/event-stream"
 
@@ -62,7 +62,9 @@ async def _reply(call: Call, answer: UpstreamReply, way: Passage, traits: Traits
         raise await _refusal(call, answer, traits)
     if call.stream:
         if answer.content_type in (EVENT_STREAM, ""):
-            return Reply(200, answer.headers, way.summary, blocks=UpstreamBlocks(answer, way))
+            blocks = UpstreamBlocks(answer, way)
+            await blocks.begin()
+            return Reply(200, answer.headers, way.summary, blocks=blocks)
         way.answer(await answer.read())  # says so itself when it is an error in the guise of an answer
         raise ProviderFailed("the provider answered a streamed call with a whole answer")
     body = way.answer(await answer.read())
@@ -91,16 +93,31 @@ async def _refusal(call: Call, answer: UpstreamReply, traits: Traits) -> Provide
 class UpstreamBlocks:
     """A provider's stream as the client's blocks (see Blocks)."""
 
-    __slots__ = ("_answer", "_cutter", "_ended", "_way", "first_token")
+    __slots__ = ("_answer", "_cutter", "_ended", "_first", "_way", "first_token")
 
     def __init__(self, answer: UpstreamReply, way: Passage) -> None:
         self._answer = answer
         self._way = way
         self._cutter = Cutter()
         self._ended = False
+        self._first = b""
         self.first_token: float | None = None
 
+    async def begin(self) -> None:
+        """Waits for the first block, so that a stream which never begins is a failed attempt and not a broken answer."""
+        try:
+            self._first = await self._pull()
+        except StreamBroken as broken:
+            raise ProviderFailed(broken.message) from None
+
     async def next(self) -> bytes:
+        first = self._first
+        if first:
+            self._first = b""
+            return first
+        return await self._pull()
+
+    async def _pull(self) -> bytes:
         way = self._way
         while not self._ended:
             if way.failure is not None and not way.failure.told:

@@ -1,7 +1,7 @@
 """An aiohttp client request for what a gateway sends: a body that is there as bytes.
 
 aiohttp writes a body in a task of its own, for bodies that are read while they are sent, and looks up defaults for
-headers that we always give. Here the head and the body leave together, in the caller's task: a third less work for a call.
+headers that we always give. Here the head and the body leave together, in the caller's task.
 Rule: overrides methods of ClientRequest only; the flows over real sockets in tests/ hold it to what aiohttp expects.
 """
 

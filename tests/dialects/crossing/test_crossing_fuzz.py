@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from hypothesis import given, settings
@@ -53,10 +54,12 @@ def test_any_request_crosses_or_is_refused_by_name(fields: dict[str, Any], messa
         lambda: request_to_messages(fields, model="claude-sonnet-4-5", default_max_tokens=4096),
         lambda: request_to_chat(fields, model="m", max_tokens_field="max_tokens", reasoning_field="reasoning_content"),
     ):
+        refusal = None
         try:
             json.dumps(cross())
         except BadRequest as error:
-            assert error.param
+            refusal = error
+        assert refusal is None or refusal.param
 
 
 @given(answer=OBJECT, choice=OBJECT, message=OBJECT)
@@ -72,10 +75,8 @@ def test_any_answer_crosses_or_is_the_providers_failure(
         ),
         lambda: answer_to_messages(chat, summary=Summary()),
     ):
-        try:
+        with suppress(ProviderFailed):
             json.dumps(cross())
-        except ProviderFailed:
-            pass
 
 
 @given(events=st.lists(OBJECT, max_size=6))
@@ -92,7 +93,5 @@ def test_any_stream_crosses_or_fails(events: list[dict[str, Any]]) -> None:
     ):
         out = b"".join(stream.feed(b"data: " + json.dumps(event).encode() + b"\n\n") for event in sent)
         assert not out or out.endswith(b"\n\n")
-        try:
+        with suppress(ProviderError):
             stream.finish()
-        except ProviderError:
-            pass

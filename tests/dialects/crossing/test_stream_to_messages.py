@@ -19,12 +19,12 @@ def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more
     return f"data: {json.dumps(data)}\n\n".encode()
 
 
-def call(index: int | None = 0, id: str | None = None, name: str | None = None, arguments: Any = None) -> bytes:  #
-noqa: A002     given: dict[str, Any] = {"function": {"name": name, "arguments": arguments}}
+def call(index: int | None = 0, made: str | None = None, name: str | None = None, arguments: Any = None) -> bytes:
+    given: dict[str, Any] = {"function": {"name": name, "arguments": arguments}}
     if index is not None:
         given["index"] = index
-    if id is not None:
-        given["id"] = id
+    if made is not None:
+        given["id"] = made
     return chunk({"tool_calls": [given]})
 
 
