@@ -106,7 +106,7 @@ def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
 
 
 def run(measurements: dict[str, Measurement], *, choose: bool = False) -> NoReturn:
-    """The command line: measures, prints one table, exits 0; 1 when a server did not come up."""
+    """The command line: measures, prints one table, exits 0; 1 when something could not be measured."""
     flags = argparse.ArgumentParser(prog="python -m bench" if choose else f"python -m bench.{next(iter(measurements))}")
     if choose:
         flags.add_argument("names", nargs="*", help="of: " + ", ".join(measurements))
@@ -121,17 +121,18 @@ def run(measurements: dict[str, Measurement], *, choose: bool = False) -> NoRetu
     # So that the `with` blocks stop the children when somebody stops us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows: list[Row] = []
-    try:
-        for name in names:
-            print(f"measuring {name} ...", file=sys.stderr, flush=True)
+    failed = 0
+    for name in names:
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        try:
             rows += measurements[name](plan)
-    except SetupError as failure:
-        print(f"bench: {failure}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        except SetupError as failure:
+            print(f"bench: {name}: {failure}", file=sys.stderr)
+            failed = 1
+        except KeyboardInterrupt:
+            sys.exit(130)
     machine = process.machine()
     print(f"{machine}\n\n{render(rows)}")
     if given.json:
         given.json.write_bytes(orjson.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, option=2))
-    sys.exit(0)
+    sys.exit(failed)

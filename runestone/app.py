@@ -160,6 +160,7 @@ def _traits(provider: Provider, configuration: Configuration) -> Traits:
         ends_with_done=entry.ends_with_done if provider.ends_with_done is None else provider.ends_with_done,
         max_tokens_field=provider.max_tokens_field or entry.max_tokens_field,
         stream_usage=entry.stream_usage,
+        reasoning_field=entry.reasoning_field,
         default_max_tokens=configuration.routing.default_max_tokens,
     )
 

@@ -42,7 +42,9 @@ class Wire:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def answer(self, body: bytes | dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None) -> None:
+    async def answer(
+        self, body: bytes | dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None
+    ) -> None:
         """A whole answer with content-length; the connection stays open."""
         data = body if isinstance(body, bytes) else orjson.dumps(body)
         head = {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})}

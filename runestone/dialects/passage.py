@@ -42,6 +42,7 @@ class Traits:
     ends_with_done: bool = True
     max_tokens_field: str = "max_tokens"
     stream_usage: bool = True
+    reasoning_field: str | None = None
     default_max_tokens: int = 4096
 
 
@@ -143,7 +144,13 @@ class CrossingToChat(Crossing):
 
     def __init__(self, call: Call, model: str, traits: Traits) -> None:
         super().__init__(
-            request_to_chat(call.fields, model=model, max_tokens_field=traits.max_tokens_field),
+            request_to_chat(
+                call.fields,
+                model=model,
+                max_tokens_field=traits.max_tokens_field,
+                stream_usage=traits.stream_usage,
+                reasoning_field=traits.reasoning_field,
+            ),
             StreamToMessages(model=model, ends_with_done=traits.ends_with_done),
         )
 

@@ -42,7 +42,6 @@ class Calls:
         request[CALL] = call
         reply = await self._gateway(call)
         headers = CIMultiDict(reply.headers)
-        headers["x-request-id"] = call.id
         headers.update(call_headers(call))
         if reply.blocks is not None:
             return await _stream(request, call, reply, reply.blocks, headers)

@@ -17,7 +17,8 @@ from aiohttp.web_protocol import RequestPayloadError
 from runestone.config.units import parse_duration
 from runestone.core.call import Call, Caller, Operation
 from runestone.dialects.body import parse_object
-from runestone.dialects.passage import client_dialect
+from runestone.dialects.dialect import Dialect
+from runestone.dialects.passage import ANTHROPIC, OPENAI, client_dialect
 from runestone.errors import BadRequest, TooLarge
 
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -42,6 +43,11 @@ def request_id(headers: Mapping[str, str]) -> str:
     if given is not None and _ID.fullmatch(given):
         return given
     return f"req_{random.getrandbits(96):024x}"
+
+
+def dialect_of(request: web.BaseRequest) -> Dialect:
+    """Whose answers and errors the client of this path reads."""
+    return ANTHROPIC if request.path.startswith("/v1/messages") else OPENAI
 
 
 def credential(headers: Mapping[str, str]) -> str | None:

@@ -9,9 +9,11 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from runestone.core.call import Operation
+from runestone.dialects.passage import ANTHROPIC
 from runestone.edge.calls import Calls, Handler
 from runestone.edge.health import Health
 from runestone.edge.models import Models
+from runestone.edge.request import REQUEST_ID, dialect_of
 from runestone.edge.telemetry import Metrics
 
 AZURE = "/openai/deployments/{model}"
@@ -52,6 +54,16 @@ def application(
 ) -> web.Application:
     """The aiohttp application of the table."""
     app = web.Application(middlewares=middlewares, client_max_size=max_body)
+    app.on_response_prepare.append(_stamp)
     for method, path, handler in table:
         app.router.add_route(method, path, handler)
     return app
+
+
+async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
+    """What every answer carries: the request's id, under the name each vendor's SDK reads, and who answered."""
+    identity = request.get(REQUEST_ID, "")
+    response.headers["x-request-id"] = identity
+    if dialect_of(request) is ANTHROPIC:
+        response.headers["request-id"] = identity
+    response.headers["Server"] = "runestone"

@@ -104,7 +104,9 @@ class UpstreamBlocks:
         self.first_token: float | None = None
 
     async def begin(self) -> None:
-        """Waits for the first block, so that a stream which never begins is a failed attempt and not a broken answer."""
+        """Waits for the first block, so that a stream which never begins is a failed attempt and not a broken
+        answer.
+        """
         try:
             self._first = await self._pull()
         except StreamBroken as broken:

@@ -57,6 +57,7 @@ class CatalogEntry:
     )
     ends_with_done: bool = True  # False: it may never say `[DONE]`; over means every choice has a finish_reason
     stream_usage: bool = True  # False: refuses `stream_options.include_usage`
+    reasoning_field: str | None = None  # where it wants its own thinking back on turns with tool calls
     operations: frozenset[str] = _ALL
     health_path: str = "/models"
     docs: str  # the vendor's page
@@ -132,7 +133,17 @@ _ROWS: Final = (
         "mistral-* ministral-* magistral-* codestral-* devstral-* pixtral-* voxtral-* open-mistral-* open-mixtral-*",
     ),
     # /completions exists only under /beta (fill in the middle): api-docs.deepseek.com/guides/fim_completion
-    _plain("deepseek", "api.deepseek.com", "DEEPSEEK_API_KEY", _CHAT, "api-docs.deepseek.com", "deepseek-*"),
+    CatalogEntry(
+        name="deepseek",
+        base_url="https://api.deepseek.com",
+        env=("DEEPSEEK_API_KEY",),
+        models=("deepseek-*",),
+        operations=_CHAT,
+        # A turn with tool calls is refused without the thinking that led to it:
+        # api-docs.deepseek.com/guides/thinking_mode
+        reasoning_field="reasoning_content",
+        docs="https://api-docs.deepseek.com",
+    ),
     _plain("xai", "api.x.ai/v1", "XAI_API_KEY", _CHAT, "docs.x.ai/developers/rest-api-reference/inference", "grok-*"),
     CatalogEntry(
         name="cohere",

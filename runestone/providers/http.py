@@ -33,6 +33,7 @@ from runestone.errors import (
     Unavailable,
 )
 from runestone.providers.catalog import Auth
+from runestone.providers.credentials import redact
 from runestone.providers.request import BytesRequest
 from runestone.providers.watch import Watch
 
@@ -82,7 +83,9 @@ class HttpProvider:
             "User-Agent": f"runestone/{__version__}",
         }
         self._fixed = CIMultiDict({**fixed, **(headers or {})})
-        heads = [self._with_credential(credential) for credential in credentials] or [self._fixed]
+        held = tuple(credentials)
+        self._secrets = tuple(secret.encode() for secret in held)
+        heads = [self._with_credential(credential) for credential in held] or [self._fixed]
         self._heads = itertools.cycle(heads)
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -134,7 +137,7 @@ class HttpProvider:
         except BaseException:
             watch.stop()
             raise
-        return HttpReply(response, watch, self._timeouts.between_bytes)
+        return HttpReply(response, watch, self._timeouts.between_bytes, self._secrets)
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -177,10 +180,13 @@ class HttpProvider:
 class HttpReply:
     """An UpstreamReply."""
 
-    __slots__ = ("_between", "_response", "_watch", "content_type", "headers", "retry_after", "status")
+    __slots__ = ("_between", "_response", "_secrets", "_watch", "content_type", "headers", "retry_after", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, watch: Watch, between_bytes: float) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, watch: Watch, between_bytes: float, secrets: tuple[bytes, ...]
+    ) -> None:
         self._response = response
+        self._secrets = secrets
         self._watch = watch
         self._between = between_bytes
         self.status = response.status
@@ -189,6 +195,10 @@ class HttpReply:
         self.retry_after = parse_retry_after(response.headers.get("Retry-After"))
 
     async def read(self) -> bytes:
+        body = await self._read_whole()
+        return redact(body, self._secrets) if self.status >= 400 else body
+
+    async def _read_whole(self) -> bytes:
         if (self._response.content_length or 0) > MAX_ANSWER:
             raise ProviderFailed(f"the provider's answer is larger than {MAX_ANSWER} bytes")
         data = await self.read_some()

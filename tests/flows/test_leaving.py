@@ -40,7 +40,9 @@ def in_use(gate: Gateway) -> tuple[int, int]:
 
 async def connect(gate: Gateway, body: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    )
     writer.write(head % len(body) + body)
     return reader, writer
 
@@ -98,7 +100,9 @@ async def assert_answers(up: FakeProvider, gate: Gateway) -> None:
     up.script = answer
     async with (
         aiohttp.ClientSession() as http,
-        http.post(gate.url + "/v1/chat/completions", data=BODY, headers={"Content-Type": "application/json"}) as response,
+        http.post(
+            gate.url + "/v1/chat/completions", data=BODY, headers={"Content-Type": "application/json"}
+        ) as response,
     ):
         assert response.status == 200
 
@@ -126,5 +130,8 @@ async def test_a_client_that_leaves_is_recorded_as_499(
     await until(lambda: up.open == 0)
     async with http.get(gate.url + "/metrics") as response:
         text = await response.text()
-    assert 'runestone_requests_total{cache="none",endpoint="chat/completions",model="m",provider="up",status="499"} 1.0' in text
+    assert (
+        'runestone_requests_total{cache="none",endpoint="chat/completions",model="m",provider="up",status="499"} 1.0'
+        in text
+    )
     assert 'runestone_errors_total{code="client_closed",source="client"} 1.0' in text

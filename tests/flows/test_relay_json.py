@@ -66,9 +66,7 @@ async def test_only_the_model_is_patched_for_an_alias(
     """An alias changes the top-level model and nothing else, wherever else the word stands."""
     up = await provider(answer_whole)
     gate = await gateway(relay(up.url, extra='[aliases]\nfast = "up/real-model"'), ENVIRON)
-    body = (
-        b'{"metadata":{"model": "fast"}, "messages":[{"role":"user","content":"\\"model\\": \\"fast\\""}], "model": "fast" }'
-    )
+    body = b'{"metadata":{"model": "fast"}, "messages":[{"role":"user","content":"\\"model\\": \\"fast\\""}], "model": "fast" }'
     async with http.post(
         gate.url + "/v1/chat/completions", data=body, headers={"Content-Type": "application/json"}
     ) as response:
@@ -196,7 +194,7 @@ async def test_the_next_target_answers_when_the_first_cannot(
         await wire.answer(b"{}", status=500)
 
     bad, good = await provider(fail), await provider(answer_whole)
-    one = f'[providers.{{}}]\nkind = "openai-compatible"\nbase_url = "{{}}/v1"\n'
+    one = '[providers.{}]\nkind = "openai-compatible"\nbase_url = "{}/v1"\n'
     models = '[models.both]\ntargets = ["bad/x", "good/y"]'
     gate = await gateway(one.format("bad", bad.url) + one.format("good", good.url) + models)
     async with http.post(gate.url + "/v1/chat/completions", json={**ASK, "model": "both"}) as response:

@@ -1,4 +1,6 @@
-"""Streams through the gateway, same dialect on both sides: every byte passes, and an end that is none is said to be none."""
+"""Streams through the gateway, same dialect on both sides: every byte passes, and an end that is none is said to be
+none.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,16 @@ STREAMS = {
     "comments": b": ping\n\n" + ROLE + b":\n" + chunk({"content": "x"}) + b": OPENROUTER PROCESSING\n\n" + STOP + DONE,
     "event lines": b"event: message\nid: 7\n" + ROLE + STOP + DONE,
     "multi-line data": b'data: {"choices":\ndata: [{"index":0,"delta":{"content":"x"}}]}\n\n' + STOP + DONE,
-    "unicode": ROLE + "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"日本語 \U0001f9ff\"}}]}\n\n".encode() + STOP + DONE,
-    "interleaved": ROLE + chunk({"content": "a"}, index=1) + chunk({"content": "b"}) + chunk({}, "stop", 1) + STOP + DONE,
+    "unicode": ROLE
+    + 'data: {"choices":[{"index":0,"delta":{"content":"日本語 \U0001f9ff"}}]}\n\n'.encode()
+    + STOP
+    + DONE,
+    "interleaved": ROLE
+    + chunk({"content": "a"}, index=1)
+    + chunk({"content": "b"})
+    + chunk({}, "stop", 1)
+    + STOP
+    + DONE,
     "no last newline": ROLE + STOP + b"data: [DONE]",
     "one newline": ROLE + STOP + b"data: [DONE]\n",
     "no space": ROLE + STOP + b"data:[DONE]\n\n",
@@ -114,11 +124,15 @@ async def test_a_block_leaves_as_it_arrives(
 
 
 @pytest.mark.parametrize("end", ["clean", "fin", "reset"])
-@pytest.mark.parametrize("kept", [ROLE, ROLE + chunk({"content": "he"}), ROLE + STOP, ROLE + chunk({"content": "x"})[:40]])
+@pytest.mark.parametrize(
+    "kept", [ROLE, ROLE + chunk({"content": "he"}), ROLE + STOP, ROLE + chunk({"content": "x"})[:40]]
+)
 async def test_a_cut_stream_ends_in_an_error_event(
     kept: bytes, end: str, gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
 ) -> None:
-    """A stream without its end marker ends in an error: no finish_reason, no [DONE], no half event, and the connection closes."""
+    """A stream without its end marker ends in an error: no finish_reason, no [DONE], no half event, and the
+    connection closes.
+    """
     up = await serve_stream(provider, [kept], end=end)
     gate = await gateway(relay(up.url), ENVIRON)
     response, body = await ask(http, gate)

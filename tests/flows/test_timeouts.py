@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import aiohttp
 import orjson
@@ -63,7 +64,9 @@ async def test_a_deadline_names_itself(
     provider: StartProvider,
     http: aiohttp.ClientSession,
 ) -> None:
-    """A call that waits too long is a 504 (an error event once the stream has begun) that says for what; the call ends."""
+    """A call that waits too long is a 504 (an error event once the stream has begun) that says for what; the call
+    ends.
+    """
     up = await provider(script)  # type: ignore[arg-type]
     gate = await gateway(with_timeouts(up.url, **timeouts), ENVIRON)
     async with http.post(gate.url + "/v1/chat/completions", json={**ASK, "stream": stream}) as response:
@@ -78,8 +81,6 @@ async def test_a_deadline_names_itself(
 
 async def test_connecting_has_a_deadline(gateway: StartGateway, http: aiohttp.ClientSession) -> None:
     """A provider that does not even accept is a 504 that says connect."""
-    import socket
-
     with socket.socket() as full:  # a listener whose queue is full accepts no more
         full.bind(("127.0.0.1", 0))
         full.listen(0)

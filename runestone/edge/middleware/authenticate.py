@@ -14,7 +14,7 @@ from runestone.core.keys import KeyRing
 from runestone.edge.calls import Handler
 from runestone.edge.request import CALLER, CREDENTIAL, credential
 
-_OPEN = ("/health", "/metrics")
+_OPEN = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 
 
 class Authenticate:
@@ -26,7 +26,7 @@ class Authenticate:
         self._keys = keys
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path.startswith(_OPEN):
+        if request.path in _OPEN:
             request[CALLER] = ANONYMOUS
             return await handler(request)
         presented = credential(request.headers)

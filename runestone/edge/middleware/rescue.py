@@ -13,10 +13,8 @@ from time import perf_counter
 
 from aiohttp import web
 
-from runestone.dialects.dialect import Dialect
-from runestone.dialects.passage import ANTHROPIC, OPENAI
 from runestone.edge.calls import Handler, call_headers
-from runestone.edge.request import CALL, REQUEST_ID, STARTED, request_id
+from runestone.edge.request import CALL, REQUEST_ID, STARTED, dialect_of, request_id
 from runestone.errors import InternalError, MethodNotAllowed, NotFound, ProviderRefused, RunestoneError, TooLarge
 
 _log = logging.getLogger("runestone.edge")
@@ -64,11 +62,6 @@ def _translate(request: web.Request, error: web.HTTPException) -> RunestoneError
     return NotFound(f"there is nothing at {path}")
 
 
-def dialect_of(request: web.Request) -> Dialect:
-    """Whose error objects the client of this path reads."""
-    return ANTHROPIC if request.path.startswith("/v1/messages") else OPENAI
-
-
 def _answer(request: web.Request, failure: RunestoneError) -> web.Response:
     identity = request[REQUEST_ID]
     body = failure.body if isinstance(failure, ProviderRefused) else None
@@ -81,7 +74,6 @@ def _answer(request: web.Request, failure: RunestoneError) -> web.Response:
         response.headers["Retry-After"] = str(math.ceil(failure.retry_after))
     if isinstance(failure, MethodNotAllowed):
         response.headers["Allow"] = failure.message.rpartition("use ")[2]
-    response.headers["x-request-id"] = identity
     if CALL in request:
         response.headers.extend(call_headers(request[CALL]))
     return response
