@@ -118,7 +118,7 @@ def _target(text: str) -> Target:
 
 def _listed(key: Key) -> ListedKey:
     sha256 = key.sha256 or digest(key.key.value if key.key else "")
-    caller = Caller(name=key.name, tenant=key.tenant, admin=key.admin, models=key.models)
+    caller = Caller(name=key.name, models=key.models)
     return ListedKey(sha256, caller, active=key.active, expires=key.expires)
 
 

@@ -50,12 +50,8 @@ class Key:
     )
     key: Secret | None = field(default=None, metadata={"doc": "the key itself, by reference; instead of `sha256`"})
     models: tuple[str, ...] = field(default=("*",), metadata={"doc": "names or patterns of the models it may use"})
-    admin: bool = field(default=False, metadata={"doc": "whether it may use the admin endpoints"})
     active: bool = field(default=True, metadata={"doc": "false refuses it without forgetting it"})
     expires: datetime | None = field(default=None, metadata={"doc": "a TOML date-time after which it is refused"})
-    tenant: str | None = field(
-        default=None, metadata={"doc": "whom it belongs to; keys of a tenant are counted together"}
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,8 +41,6 @@ class Caller:
     """Who calls: the listed key, or nobody in particular."""
 
     name: str = "anonymous"
-    tenant: str | None = None
-    admin: bool = False
     models: tuple[str, ...] = ("*",)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 REDACTED = b"[redacted]"
 
-_STARRED = re.compile(rb"([A-Za-z0-9_.-]*)\*{2,}([A-Za-z0-9_.-]*)")
+_STARRED = re.compile(rb"([A-Za-z0-9_-]*)\*{2,}([A-Za-z0-9_-]*)")
 
 
 def redact(body: bytes, secrets: Iterable[bytes]) -> bytes:
