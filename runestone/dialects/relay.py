@@ -58,7 +58,7 @@ class Relay:
 class OpenAIRelay(Relay):
     """Ends with `data: [DONE]`; with `ends_with_done` False (a quirk) a finish reason for every choice will do."""
 
-    __slots__ = ("_ends_with_done", "_finished", "_recent", "_unfinished")
+    __slots__ = ("_ends_with_done", "_recent", "_unfinished")
 
     def __init__(
         self, dialect: Dialect, operation: Operation, request_body: bytes, *, ends_with_done: bool, choices: int = 1

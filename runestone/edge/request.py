@@ -69,8 +69,11 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise TooLarge(f"the body is larger than {limit} bytes")
     try:
-        if request.content.is_eof():
-            return await request.read()
+        if request.content.is_eof():  # the usual case: it came with the head
+            body = request.content.read_nowait()
+            if len(body) > limit:
+                raise TooLarge(f"the body is larger than {limit} bytes")
+            return body
         async with asyncio.timeout(BODY_DEADLINE):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:

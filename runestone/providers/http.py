@@ -34,17 +34,13 @@ from runestone.errors import (
 )
 from runestone.providers.catalog import Auth
 from runestone.providers.credentials import redact
-from runestone.providers.request import BytesRequest
+from runestone.providers.exchange import post
 from runestone.providers.watch import Watch
 
 MAX_ANSWER = 256 * 1024 * 1024
 """Bytes of a whole answer; images and embeddings of large batches are the largest seen."""
 MAX_CONNECTIONS = 4050
 """Connections to one provider at a time; a stream holds its own for its whole life."""
-READ_BUFFER = 64 * 1024
-"""Bytes aiohttp buffers of an answer before it stops reading from the provider."""
-
-_TIMEOUT = "connect"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +71,7 @@ class HttpProvider:
         self._auth = auth
         self._passthrough = passthrough
         self._timeouts = timeouts
+        self._connecting = aiohttp.ClientTimeout(connect=timeouts.connect, sock_connect=timeouts.connect)
         self._urls: dict[str, URL] = {}
         fixed = {
             "Content-Type": "application/json",
@@ -102,13 +99,6 @@ class HttpProvider:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            request_class=BytesRequest,
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=self._timeouts.connect, sock_connect=self._timeouts.connect
-            ),
-            read_bufsize=READ_BUFFER,
-            max_line_size=32 * 1024,
-            max_field_size=32 * 1024,
         )
 
     async def close(self) -> None:
@@ -121,17 +111,11 @@ class HttpProvider:
         watch = Watch(self._loop, request.deadline)
         try:
             response = await watch.wait(
-                self._session.request(
-                    "POST",
-                    self._url(request.path),
-                    data=request.body,
-                    headers=self._head(request),
-                    allow_redirects=False,
-                ),
+                post(self._session, self._url(request.path), self._head(request), request.body, self._connecting),
                 "first_byte",
                 self._timeouts.first_byte,
             )
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError) as error:
             watch.stop()
             raise self._translate(error) from None
         except BaseException:
@@ -150,8 +134,8 @@ class HttpProvider:
             head = self._with_credential(request.credential)
         else:
             head = next(self._heads)
+        head = head.copy()
         if request.headers:
-            head = head.copy()
             head.update(request.headers)
         return head
 
@@ -165,14 +149,14 @@ class HttpProvider:
             head["Authorization"] = f"Bearer {credential}"
         return head
 
-    def _translate(self, error: aiohttp.ClientError) -> ProviderError:
-        if isinstance(error, (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError)):
+    def _translate(self, error: aiohttp.ClientError | OSError) -> ProviderError:
+        if isinstance(error, TimeoutError):
             return ProviderTimeout(
                 f"timeout (connect): no connection to {self._name!r} within {self._timeouts.connect:g} s"
             )
         if isinstance(error, aiohttp.ClientConnectorError):
             return ProviderUnreachable(f"the provider {self._name!r} cannot be reached")
-        if isinstance(error, aiohttp.ClientConnectionError):
+        if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
             return ProviderUnreachable(f"the provider {self._name!r} closed the connection before it answered")
         return ProviderFailed(f"the provider {self._name!r} sent something that is not an HTTP answer")
 

@@ -1,0 +1,100 @@
+"""One request and the head of its answer, over the pool of a ClientSession.
+
+`ClientSession.request` serves browsers' needs (cookies, redirects, proxies, bodies that are read while they are
+sent): a third of
+what a relayed call costs. A gateway has a body that is there as bytes and headers that are complete, so this takes
+the same
+steps, in the same order, without the rest: a connection from the session's connector, head and body in one write,
+the head of
+the answer.
+Rule: uses what aiohttp calls itself, and no more of it; the flows over real sockets in tests/ hold this to what
+aiohttp expects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import aiohttp
+from aiohttp import hdrs
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientResponse
+from aiohttp.connector import BaseConnector, Connection
+from aiohttp.http import StreamWriter
+from aiohttp.typedefs import LooseHeaders
+from multidict import CIMultiDict
+from yarl import URL
+
+MAX_HEADER = 32 * 1024
+"""Bytes of one header line of an answer."""
+MAX_HEADERS = 256
+READ_BUFFER = 64 * 1024
+"""Bytes aiohttp buffers of an answer before it stops reading from the provider."""
+
+
+async def post(
+    session: aiohttp.ClientSession, url: URL, headers: CIMultiDict[str], body: bytes, connecting: aiohttp.ClientTimeout
+) -> ClientResponse:
+    """The response, its head read. `headers` becomes the request's own; `connecting` is for the connection alone.
+
+    Raises aiohttp.ClientError, OSError; TimeoutError when there is no connection in time.
+    """
+    connector = cast("BaseConnector", session.connector)
+    request = BytesRequest("POST", url, headers=headers, data=body, loop=connector._loop, session=session)
+    connection = await connector.connect(request, traces=[], timeout=connecting)
+    try:
+        cast("ResponseHandler", connection.protocol).set_response_params(
+            timer=request._timer,
+            read_until_eof=True,
+            read_bufsize=READ_BUFFER,
+            max_line_size=MAX_HEADER,
+            max_field_size=MAX_HEADER,
+            max_headers=MAX_HEADERS,
+        )
+        response = await request.send(connection)
+        try:
+            await response.start(connection)
+        except BaseException:
+            response.close()
+            raise
+    except BaseException:
+        connection.close()
+        raise
+    return response
+
+
+class BytesRequest(aiohttp.ClientRequest):
+    """A request whose `data` is bytes and whose `headers` are complete."""
+
+    _data: bytes
+
+    def update_headers(self, headers: LooseHeaders | None) -> None:
+        self.headers = cast("CIMultiDict[str]", headers)
+        self.headers[hdrs.HOST] = cast("str", self.url.host_port_subcomponent)
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
+        """Nothing to add."""
+
+    def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
+        self._data = body
+        self.headers[hdrs.CONTENT_LENGTH] = str(len(body))
+
+    async def send(self, conn: Connection) -> ClientResponse:
+        writer = StreamWriter(cast("ResponseHandler", conn.protocol), self.loop)
+        await writer.write_headers(f"POST {self.url.raw_path_qs} HTTP/1.1", self.headers)
+        await writer.write_eof(self._data)
+        response = ClientResponse(
+            self.method,
+            self.original_url,
+            writer=None,  # the body has gone
+            continue100=None,
+            timer=self._timer,
+            request_info=self.request_info,
+            traces=[],
+            loop=self.loop,
+            session=self.session,
+            stream_writer=writer,
+        )
+        self.response = response  # type: ignore[assignment]  # aiohttp declares what it has at first: None
+        return response
