@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -82,8 +82,9 @@ class OpenAIRelay(Relay):
             if data == b"[DONE]":
                 done = True
                 continue
-            chunk = _load(data)
-            self._read(chunk)
+            self._read(_load(data))
+            if self.summary.finish_reason is not None:
+                break  # what comes after the finish (usage, the end marker) has been read
         if self.failure is not None:
             raise self.failure
         if done or (not self._ends_with_done and self._unfinished <= 0):
@@ -180,18 +181,20 @@ def _load(data: bytes) -> dict[str, Any]:
     return chunk if type(chunk) is dict else {}
 
 
-def _last_events(blocks: Iterable[bytes]) -> list[bytes]:
+def _last_events(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """The data of the last events, newest first, without taking all of the blocks apart."""
     text = b"".join(blocks)
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    found: list[bytes] = []
-    end = len(text)
-    while end > 0 and len(found) < _RECENT:
+    end, left = len(text.rstrip(b"\n")), _RECENT
+    while end > 0 and left > 0:
         start = text.rfind(b"\n\n", 0, end)
-        found += [event.data for event in Decoder().feed(text[start + 2 if start >= 0 else 0 : end] + b"\n\n")]
-        end = start
-    return found
+        event = text[start + 2 if start >= 0 else 0 : end]
+        if event.startswith(b"data: ") and b"\n" not in event:
+            yield event[6:]
+        else:
+            yield from (found.data for found in Decoder().feed(event + b"\n\n"))
+        end, left = start, left - 1
 
 
 def _told(error: object) -> StreamBroken:

@@ -51,6 +51,12 @@ class Calls:
         return response
 
 
+class EventStream(web.StreamResponse):
+    """A stream whose head leaves with its first block, which is there already."""
+
+    _send_headers_immediately = False
+
+
 def call_headers(call: Call) -> list[tuple[str, str]]:
     """What an answer says about where it came from, and how long who took (Server-Timing, milliseconds)."""
     gateway = perf_counter() - call.started - call.waited if call.head is None else call.head
@@ -75,7 +81,7 @@ async def _stream(
     headers["Content-Type"] = _EVENTS
     headers["Cache-Control"] = "no-cache"
     headers["X-Accel-Buffering"] = "no"  # nginx would collect the events otherwise
-    response = web.StreamResponse(status=reply.status, headers=headers)
+    response = EventStream(status=reply.status, headers=headers)
     failure: BaseException | None = None
     try:
         await response.prepare(request)

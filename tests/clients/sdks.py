@@ -6,6 +6,7 @@ docs.anthropic.com/en/api/messages-streaming), with ids, usage and pings where t
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -182,3 +183,9 @@ def answers(*turns: dict[str, Any] | bytes, status: int = 200, headers: dict[str
             await wire.answer(turn, status=status, headers=headers)
 
     return script
+
+
+async def collect(stream: AsyncIterator[Any], into: list[Any]) -> None:
+    """Reads a stream to its end; what came before a failure is kept."""
+    async for item in stream:
+        into.append(item)

@@ -156,11 +156,11 @@ def test_any_name_can_be_written(model: str) -> None:
 
 def test_many_models_inside_do_not_make_it_slow() -> None:
     """The work grows with the body, not with its square: nobody can stop the loop with a list of models."""
-    body = orjson.dumps({"tools": [{"model": "x"}] * 20_000, "model": "old"})
+    body = orjson.dumps({"tools": [{"model": "x"}] * 6_000, "model": "old"})
     fields = parse_object(body)
     before = time.process_time()
     changed = with_model(body, fields, "new")
-    assert time.process_time() - before < 1.0
+    assert time.process_time() - before < 0.5
     assert changed == body[:-5] + b'new"}'
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from runestone.dialects.sse import Cutter, Decoder, Event
 
 BORDERS = (b"\n\n", b"\n\r\n", b"\r\r")
-PIECES = st.sampled_from(
-    [b"data:", b"data: ", b"event: ", b": c", b"id: 1", b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"\xef\xbb\xbf"]
-    + [b"a", b"{}", b":", b" ", b"ping", b"\x00", b"\xff", b"[DONE]"]
-)
+BREAKS = st.sampled_from([b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n"])
+FIELDS = st.sampled_from([b"data:", b"data: ", b"event: ", b": c", b"id: 1", b"\xef\xbb\xbf", b":", b" "])
+VALUES = st.sampled_from([b"a", b"{}", b"ping", b"\x00", b"\xff", b"[DONE]"])
+PIECES = BREAKS | FIELDS | VALUES
 STREAMS = st.lists(PIECES, max_size=30).map(b"".join) | st.binary(max_size=40)
 
 
