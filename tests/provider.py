@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -86,7 +87,8 @@ class Wire:
 class FakeProvider:
     """Answers every request by a script. `open` counts live connections, `opened` all there were."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.script = script
         self.requests: list[Seen] = []
         self.open = 0
@@ -96,7 +98,9 @@ class FakeProvider:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> FakeProvider:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 24, backlog=1024)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", 0, limit=1 << 24, backlog=1024, ssl=self._tls
+        )
         return self
 
     async def __aexit__(
@@ -113,7 +117,7 @@ class FakeProvider:
     @property
     def url(self) -> str:
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runestone.config.reader import Faults, Reader, nearest
-from runestone.config.schema import Auth, Configuration, Provider, Secret
+from runestone.config.schema import Auth, Configuration, Provider, Secret, Server
 from runestone.errors import ConfigurationError
 from runestone.providers import catalog
 
@@ -50,14 +50,26 @@ def _complete(configuration: Configuration, faults: Faults, environ: Mapping[str
     reader = Reader(faults, environ, base)
     providers = configuration.providers or _discover(environ)
     providers = {name: _complete_provider(name, entry, faults, reader) for name, entry in providers.items()}
-    complete = replace(configuration, providers=providers)
+    server = _complete_server(configuration.server, faults, base)
+    complete = replace(configuration, providers=providers, server=server)
     _check_models(complete, faults)
     _check_auth(complete.auth, faults)
-    if (complete.server.tls_cert is None) != (complete.server.tls_key is None):
-        faults.add("server.tls_cert", "tls_cert and tls_key go together")
     if faults.lines:
         raise ConfigurationError(faults.lines)
     return complete
+
+
+def _complete_server(server: Server, faults: Faults, base: Path) -> Server:
+    if server.tls_cert is None and server.tls_key is None:
+        return server
+    if server.tls_cert is None or server.tls_key is None:
+        faults.add("server.tls_cert", "tls_cert and tls_key go together")
+        return server
+    certificate, key = base / server.tls_cert, base / server.tls_key
+    for name, path in (("tls_cert", certificate), ("tls_key", key)):
+        if not path.is_file():
+            faults.add(f"server.{name}", "the file cannot be read")
+    return replace(server, tls_cert=str(certificate), tls_key=str(key))
 
 
 def _discover(environ: Mapping[str, str]) -> dict[str, Provider]:

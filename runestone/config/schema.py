@@ -38,7 +38,9 @@ class Server:
     max_body: Size = field(default=Size(20_000_000), metadata={"doc": "the largest request body; more is a 413"})
     drain: Duration = field(default=Duration(30.0), metadata={"doc": "how long running calls may finish after SIGTERM"})
     keep_alive: Duration = field(default=Duration(75.0), metadata={"doc": "how long an idle client connection is kept"})
-    tls_cert: str | None = field(default=None, metadata={"doc": "a PEM file; with `tls_key` the server speaks HTTPS"})
+    tls_cert: str | None = field(
+        default=None, metadata={"doc": "a PEM file, relative to this one; with `tls_key` the server speaks HTTPS"}
+    )
     tls_key: str | None = field(default=None, metadata={"doc": "the PEM file of the certificate's key"})
 
 

@@ -1,0 +1,102 @@
+"""The running program: draining, and HTTPS on both sides."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+from pathlib import Path
+
+import aiohttp
+import pytest
+import trustme
+
+from tests.conftest import StartGateway, until
+from tests.gateway import ENVIRON, relay
+from tests.process import serve
+from tests.provider import FakeProvider, Seen, Wire
+
+ASK = {"model": "simulated", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
+SLOW = '[providers.simulated.simulated]\nttft = "10ms"\ntokens_per_second = 40\n'
+HANGING = "[providers.simulated.simulated]\nhang = true\n"
+
+
+async def test_a_running_stream_is_finished_before_the_end(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """SIGTERM stops accepting, lets the stream end as it should, and exits 0."""
+    async with serve(SLOW, tmp_path) as served, http.post(served.url + "/v1/chat/completions", json=ASK) as response:
+        await response.content.readline()
+        served.signal(signal.SIGTERM)
+        body = await response.content.read()
+        assert body.endswith(b"data: [DONE]\n\n")
+        assert await served.ended() == 0
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await http.get(served.url + "/health")
+
+
+async def test_a_call_that_outlasts_the_drain_is_ended(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """Draining has a bound: what has not finished by `server.drain` is cut, and the exit is still 0."""
+    async with serve('[server]\ndrain = "200ms"\n' + HANGING, tmp_path) as served:
+        asking = asyncio.ensure_future(http.post(served.url + "/v1/chat/completions", json=ASK))
+        async with http.get(served.url + "/health") as health:
+            assert health.status == 200
+        served.signal(signal.SIGTERM)
+        assert await served.ended() == 0
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await asking
+
+
+async def test_a_second_signal_ends_at_once(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """Who asks twice does not want to wait."""
+    async with serve(HANGING, tmp_path) as served:
+        asking = asyncio.ensure_future(http.post(served.url + "/v1/chat/completions", json=ASK))
+        async with http.get(served.url + "/health") as health:
+            assert health.status == 200
+        served.signal(signal.SIGINT)
+        with pytest.raises(aiohttp.ClientConnectorError):
+            while True:  # until the first signal has been acted on: nothing listens any more
+                async with http.get(served.url + "/health", headers={"Connection": "close"}):
+                    pass
+        served.signal(signal.SIGINT)
+        assert await served.ended(2.0) == -signal.SIGINT
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await asking
+
+
+async def test_https_is_spoken_with_a_certificate(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """With tls_cert and tls_key the server speaks HTTPS, and the banner says so."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    pem = tmp_path / "server.pem"
+    toml = f'[server]\ntls_cert = "{pem}"\ntls_key = "{pem}"\n[providers.simulated]\n'
+    async with serve(toml, tmp_path) as served:
+        assert served.url.startswith("https://")
+        async with http.get(served.url + "/health", ssl=context) as health:
+            assert health.status == 200
+
+
+async def test_a_providers_certificate_is_verified(
+    gateway: StartGateway, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A provider whose certificate nobody vouches for is not given the credential; a trusted one is."""
+
+    async def answer(seen: Seen, wire: Wire) -> None:
+        await wire.answer({"choices": []})
+
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    async with FakeProvider(answer, tls=server) as up:
+        for trusted, status in ((False, 502), (True, 200)):
+            if trusted:
+                monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+            gate = await gateway(relay(up.url), ENVIRON)
+            async with http.post(
+                gate.url + "/v1/chat/completions", json={**ASK, "model": "m", "stream": False}
+            ) as response:
+                assert response.status == status
+            assert len(up.requests) == int(trusted)
+        await until(lambda: up.opened >= 1)
