@@ -204,8 +204,8 @@ async def serve(configuration: Configuration, *, ready: Callable[[str], None]) -
 def _settle_memory() -> None:
     """Takes what was built out of the collector's sight, and has it look at the rest less often.
 
-    Calls free what they make by reference counting. At the default threshold of 700 objects the collector runs every
-    calls, and walking the whole program each time is what the slowest calls wait for.
+    Calls free what they make by reference counting. By default the collector runs every few calls, and walking the
+    whole program each time is what the slowest of them wait for.
     """
     gc.collect()
     gc.freeze()

@@ -29,7 +29,7 @@ RINGS = {
     "providers": {"core", "providers", "errors", "runestone"},
     "edge": {"core", "dialects", "gateway", "edge", "errors", "config.units", "runestone"},
     "telemetry": {"core", "telemetry", "errors", "runestone"},
-    "config": {"config", "providers.catalog", "errors"},
+    "config": {"config", "core", "providers.catalog", "errors"},
     "errors": set(),
     "tasks": {"errors"},
     "app": {"core", "dialects", "gateway", "providers", "edge", "telemetry", "config", "errors", "tasks", "runestone"},
@@ -406,12 +406,11 @@ def implements(method: Function, owner: ast.ClassDef) -> bool:
     """Whether the promise stands elsewhere: in a Protocol, in the class of a library that is extended, or in the table
     of routes (a handler takes a request and nothing else).
     """
-    if [argument.arg for argument in method.args.args] == ["self", "request"] and isinstance(
-        method, ast.AsyncFunctionDef
-    ):
-        return "handler" in (ast.get_docstring(owner) or "").lower()
     foreign = any(ast.unparse(base).split("[")[0].split(".")[-1] not in local_bases() for base in owner.bases)
-    return method.name in documented_methods() or foreign
+    handler = [argument.arg for argument in method.args.args] == ["self", "request"] and "handler" in (
+        ast.get_docstring(owner) or ""
+    )
+    return method.name in documented_methods() or foreign or handler
 
 
 @every_module

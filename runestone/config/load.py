@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from runestone.config.reader import Faults, Reader, nearest
-from runestone.config.schema import Auth, Configuration, Provider, Secret, Server
+from runestone.config.schema import Auth, Configuration, Provider, Secret, Server, Simulated
+from runestone.core.names import matcher
 from runestone.errors import ConfigurationError
 from runestone.providers import catalog
 
@@ -38,8 +39,9 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError([f"{path.name}: cannot be read: {error.strerror}"]) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError([f"{path.name}: is not TOML: {error}"]) from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number or a nesting without end
+        reason = str(error).partition("\n")[0]
+        raise ConfigurationError([f"{path.name}: is not TOML: {reason}"]) from None
     configuration = Reader(faults, environ, path.parent).table(Configuration, table, "")
     if configuration is None:
         raise ConfigurationError(faults.lines)
@@ -50,10 +52,10 @@ def _complete(configuration: Configuration, faults: Faults, environ: Mapping[str
     reader = Reader(faults, environ, base)
     providers = configuration.providers or _discover(environ)
     providers = {name: _complete_provider(name, entry, faults, reader) for name, entry in providers.items()}
-    server = _complete_server(configuration.server, faults, base)
-    complete = replace(configuration, providers=providers, server=server)
+    complete = replace(configuration, providers=providers)
     _check_models(complete, faults)
     _check_auth(complete.auth, faults)
+    complete = replace(complete, server=_complete_server(complete.server, faults, base))
     if faults.lines:
         raise ConfigurationError(faults.lines)
     return complete
@@ -89,6 +91,8 @@ def _complete_provider(name: str, given: Provider, faults: Faults, reader: Reade
         faults.add(path, "a provider's name is letters, digits, '.', '_' and '-'")
     if kind == SIMULATED:
         return replace(given, kind=kind, models=given.models or (SIMULATED,))
+    if given.simulated != Simulated():
+        faults.add(f"{path}.simulated", "is only for kind 'simulated'; this provider is real")
     entry = catalog.CATALOG.get(kind)
     if entry is None:
         faults.add(f"{path}.kind", f"unknown provider {kind!r}{nearest(kind, [*catalog.CATALOG, SIMULATED])}")
@@ -160,18 +164,31 @@ def _check_models(configuration: Configuration, faults: Faults) -> None:
             faults.add(f"aliases.{name}", "is a name in [models] too")
         if meant in configuration.aliases:
             faults.add(f"aliases.{name}", f"{meant!r} is itself an alias; name what it stands for")
+        elif meant not in configuration.models and not _is_known(meant, configuration.providers):
+            hint = nearest(meant, [*configuration.models, *configuration.providers])
+            faults.add(f"aliases.{name}", f"{meant!r} is no model of [models] or of a provider{hint}")
+
+
+def _is_known(name: str, providers: Mapping[str, Provider]) -> bool:
+    """Whether a provider is named, or lists the model, or could."""
+    owner = name.partition("/")[0]
+    return owner in providers or any(matcher(provider.models).match(name) for provider in providers.values())
 
 
 def _check_auth(auth: Auth, faults: Faults) -> None:
-    seen: set[str] = set()
+    names: set[str] = set()
+    digests: set[str] = set()
     for index, key in enumerate(auth.keys):
         path = f"auth.keys[{index}]"
         if (key.sha256 is None) == (key.key is None):
             faults.add(path, "needs exactly one of sha256 and key")
         if key.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", key.sha256):
             faults.add(f"{path}.sha256", "must be 64 hexadecimal digits, as `runestone keys new` prints them")
-        if key.name in seen:
+        if key.name in names:
             faults.add(f"{path}.name", f"{key.name!r} is used twice")
-        seen.add(key.name)
+        names.add(key.name)
+        if key.sha256 is not None and key.sha256.lower() in digests:
+            faults.add(f"{path}.sha256", "is the digest of a key above")
+        digests.add((key.sha256 or "").lower())
     if auth.required and not auth.keys:
         faults.add("auth.required", "is true but no [[auth.keys]] is listed: nobody could call")

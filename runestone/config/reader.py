@@ -21,6 +21,9 @@ from runestone.config.units import parse_duration, parse_size
 
 T = TypeVar("T")
 
+MOST = 10**15
+"""The largest number that anything here could mean."""
+
 
 class Faults:
     """The faults found so far; each becomes one line `source:path: message`."""
@@ -30,7 +33,9 @@ class Faults:
         self._source = source
 
     def add(self, path: str, message: str) -> None:
-        self.lines.append(f"{self._source}:{path}: {message}")
+        """Notes a fault at the dotted `path`; a line stays one line whatever a key is called."""
+        line = f"{self._source}:{path}: {message}"
+        self.lines.append(line if line.isprintable() else "".join(s if s.isprintable() else "?" for s in line))
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -113,7 +118,7 @@ class Reader:
         elif scheme == "file" and name:
             try:
                 found = (self._base / Path(name).expanduser()).read_text().strip()
-            except (OSError, UnicodeDecodeError) as error:
+            except (OSError, ValueError, RuntimeError) as error:  # not there, not text, no such home
                 raise ValueError(f"the secret's file cannot be read: {error.__class__.__name__}") from None
             if not found:
                 raise ValueError("the secret's file is empty")
@@ -165,13 +170,13 @@ def _boolean(value: object) -> bool:
 
 
 def _whole_number(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST:
         raise ValueError("must be a whole number, 0 or more")
     return value
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST:
         raise ValueError("must be a number, 0 or more")
     return float(value)
 

@@ -27,6 +27,7 @@ class Listing:
 
 
 def is_pattern(name: str) -> bool:
+    """Whether it stands for more names than its own."""
     return any(sign in name for sign in "*?[")
 
 

@@ -13,7 +13,7 @@ import orjson
 from runestone.core.call import Operation
 from runestone.core.json import JsonObject
 from runestone.core.summary import Summary
-from runestone.dialects.dialect import NUMBER, Types, check_messages, check_positive, check_types
+from runestone.dialects.dialect import NUMBER, Types, check_messages, check_positive, check_types, count, text
 from runestone.errors import BadRequest, ProviderFailed, ProviderRefused, RunestoneError
 
 _TYPES: Types = {
@@ -75,22 +75,22 @@ class Anthropic:
         error = answer.get("error") if type(answer) is dict else None
         error = error if type(error) is dict else {}
         return ProviderRefused(
-            _text(error.get("message")) or f"the provider refused the call with status {status}",
+            text(error.get("message")) or f"the provider refused the call with status {status}",
             status=status,
-            type=_text(error.get("type")) or type_of(status),
+            type=text(error.get("type")) or type_of(status),
         )
 
     def summarise(self, operation: Operation, answer: dict[str, Any], summary: Summary) -> None:
         if operation is Operation.COUNT_TOKENS:
-            summary.input_tokens = _count(answer.get("input_tokens"))
+            summary.input_tokens = count(answer.get("input_tokens"))
             if summary.input_tokens is None:
                 raise ProviderFailed("the provider's answer has no input_tokens")
             return
         if type(answer.get("content")) is not list:
             raise ProviderFailed("the provider's answer is not one of the Anthropic dialect")
-        summary.response_id = _text(answer.get("id"))
-        summary.model = _text(answer.get("model"))
-        summary.finish_reason = _text(answer.get("stop_reason"))
+        summary.response_id = text(answer.get("id"))
+        summary.model = text(answer.get("model"))
+        summary.finish_reason = text(answer.get("stop_reason"))
         read_usage(answer.get("usage"), summary)
 
 
@@ -105,8 +105,8 @@ def read_usage(usage: object, summary: Summary) -> None:
     """
     if type(usage) is not dict:
         return
-    read, written = _count(usage.get("cache_read_input_tokens")), _count(usage.get("cache_creation_input_tokens"))
-    fresh, output = _count(usage.get("input_tokens")), _count(usage.get("output_tokens"))
+    read, written = count(usage.get("cache_read_input_tokens")), count(usage.get("cache_creation_input_tokens"))
+    fresh, output = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
     if read is not None:
         summary.cached_tokens = read
     if written is not None:
@@ -117,26 +117,12 @@ def read_usage(usage: object, summary: Summary) -> None:
         summary.output_tokens = output
     details = usage.get("output_tokens_details")
     if type(details) is dict:
-        summary.reasoning_tokens = _count(details.get("thinking_tokens"))
+        summary.reasoning_tokens = count(details.get("thinking_tokens"))
 
 
 def _error_object(error: RunestoneError, request_id: str) -> dict[str, object]:
     # The dialect has no `param`: the field is named in the message, as Anthropic itself does.
     named = error.param is None or error.param in error.message
     message = error.message if named else f"{error.param}: {error.message}"
-    return {"type": "error", "error": {"type": _type(error), "message": message}, "request_id": request_id}
-
-
-def _type(error: RunestoneError) -> str:
-    # An Anthropic provider's own type is kept; everything else is named by its status, as the SDKs read it.
-    if isinstance(error, ProviderRefused) and error.type in STATUS_TYPES.values():
-        return error.type
-    return type_of(error.status)
-
-
-def _text(value: object) -> str | None:
-    return value if type(value) is str and value else None
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int else None
+    # The type is named by the status, as the SDKs read it; an Anthropic provider's own refusal passes as bytes.
+    return {"type": "error", "error": {"type": type_of(error.status), "message": message}, "request_id": request_id}

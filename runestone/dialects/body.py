@@ -19,7 +19,8 @@ from runestone.errors import BadRequest
 MAX_DEPTH = 250
 """Levels of nesting; orjson writes 254."""
 
-_MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]')
+_MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 
 
 def parse_object(body: bytes) -> JsonObject:
@@ -61,17 +62,36 @@ def _unique(pairs: list[tuple[str, object]]) -> None:
 
 def with_model(body: bytes, fields: JsonObject, model: str) -> bytes:
     """`body` with the top-level `model` replaced (or added); every other byte stays as the client wrote it."""
-    wanted = {**fields, "model": model}
     written = orjson.dumps(model)
     if "model" not in fields:
         brace = body.index(b"{")
         rest = body[brace + 1 :]
         return body[: brace + 1] + b'"model":' + written + (b"," if fields else b"") + rest
-    # A key "model" may also stand deeper (tools, metadata): the right one is the one that makes the objects equal.
-    # Inside a string the quotes are escaped, so the expression finds keys only.
-    for match in _MODEL.finditer(body):
-        start, end = match.span(1)
-        candidate = body[:start] + written + body[end:]
-        if orjson.loads(candidate) == wanted:
+    # Inside a string the quotes are escaped, so the expression finds keys only; one that is found once is the right one
+    # if the objects come out equal. A key "model" may also stand deeper (tools, metadata), or be written with escapes.
+    if type(fields["model"]) is not str:  # the model was named by the path, and what stands in the body is none
+        return orjson.dumps({**fields, "model": model})
+    match = _MODEL.search(body)
+    if match is not None and _MODEL.search(body, match.end()) is None:
+        candidate = body[: match.start(1)] + written + body[match.end(1) :]
+        if orjson.loads(candidate) == {**fields, "model": model}:
             return candidate
-    return orjson.dumps(wanted)  # the key was written with escapes
+    start, end = _top_level_model(body)
+    return body[:start] + written + body[end:]
+
+
+def _top_level_model(body: bytes) -> tuple[int, int]:
+    """Where the value of the outermost object's `model`, a string, stands; `body` is JSON that has one."""
+    depth = 0
+    is_next = False
+    for token in _TOKEN.finditer(body):
+        text = token.group()
+        if text in b"{[":
+            depth += 1
+        elif text in b"]}":
+            depth -= 1
+        elif is_next:
+            return token.span()
+        elif depth == 1 and (text == b'"model"' or b"\\" in text):
+            is_next = orjson.loads(text) == "model" and body[token.end() :].lstrip()[:1] == b":"
+    raise BadRequest("'model' must be a string", param="model")

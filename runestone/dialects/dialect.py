@@ -110,3 +110,13 @@ def check_positive(fields: JsonObject, *names: str) -> None:
         value = fields.get(name)
         if isinstance(value, int) and value < 1:
             raise BadRequest(f"{name!r} must be at least 1", param=name)
+
+
+def text(value: object) -> str | None:
+    """A non-empty string of a provider, None for anything else."""
+    return value if type(value) is str and value else None
+
+
+def count(value: object) -> int | None:
+    """A count of a provider that can be one, None for anything else."""
+    return value if type(value) is int and 0 <= value < 2**53 else None

@@ -15,7 +15,7 @@ import orjson
 from runestone.core.call import Operation
 from runestone.core.json import JsonObject
 from runestone.core.summary import Summary
-from runestone.dialects.dialect import NUMBER, Types, check_messages, check_positive, check_types
+from runestone.dialects.dialect import NUMBER, Types, check_messages, check_positive, check_types, count
 from runestone.errors import BadRequest, ProviderFailed, ProviderRefused, RunestoneError
 
 _SHARED: Types = {
@@ -110,7 +110,7 @@ class OpenAI:
         found = _find_error(body)
         return ProviderRefused(
             _text(found.get("message"))
-            or _text(found.get("detail"))
+            or _detail(found.get("detail"))
             or f"the provider refused the call with status {status}",
             status=status,
             type=_text(found.get("type")) or STATUS_TYPES.get(status, "invalid_request_error"),
@@ -138,13 +138,13 @@ def read_usage(usage: object, summary: Summary) -> None:
     """Token counts of a `usage` object; whatever is missing or odd stays None."""
     if type(usage) is not dict:
         return
-    summary.input_tokens = _count(usage.get("prompt_tokens"))
-    summary.output_tokens = _count(usage.get("completion_tokens"))
+    summary.input_tokens = count(usage.get("prompt_tokens"))
+    summary.output_tokens = count(usage.get("completion_tokens"))
     prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     if type(prompt) is dict:
-        summary.cached_tokens = _count(prompt.get("cached_tokens"))
+        summary.cached_tokens = count(prompt.get("cached_tokens"))
     if type(completion) is dict:
-        summary.reasoning_tokens = _count(completion.get("reasoning_tokens"))
+        summary.reasoning_tokens = count(completion.get("reasoning_tokens"))
 
 
 def _error_object(error: RunestoneError) -> dict[str, object]:
@@ -172,11 +172,15 @@ def _find_error_in(answer: dict[str, Any]) -> dict[str, Any]:
     return answer if {"message", "detail"} & answer.keys() else {}
 
 
+def _detail(value: object) -> str | None:
+    """FastAPI's `detail`: a text, or a list of what is wrong with which field."""
+    if type(value) is list:
+        said = [item.get("msg") for item in value if type(item) is dict]
+        return "; ".join(text for text in said if type(text) is str) or None
+    return _text(value)
+
+
 def _text(value: object) -> str | None:
     if type(value) is str:
         return value or None
     return str(value) if type(value) is int else None
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import orjson
@@ -16,7 +16,7 @@ import orjson
 from runestone.core.call import Operation
 from runestone.core.summary import Summary
 from runestone.dialects import anthropic, openai
-from runestone.dialects.dialect import Dialect
+from runestone.dialects.dialect import Dialect, text
 from runestone.dialects.sse import Decoder
 from runestone.errors import ProviderError, ProviderFailed, StreamBroken
 
@@ -26,6 +26,8 @@ _TOKEN = re.compile(
 )
 _RECENT = 8
 """Blocks kept, and events read of them at the end: finish, usage, an error and the end marker are the last few."""
+_MOST_CHOICES = 128
+"""What vendors allow for `n`; each choice has a finish of its own."""
 
 
 class Relay:
@@ -64,7 +66,7 @@ class OpenAIRelay(Relay):
         self, dialect: Dialect, operation: Operation, request_body: bytes, *, ends_with_done: bool, choices: int = 1
     ) -> None:
         super().__init__(dialect, operation, request_body)
-        self._recent: deque[bytes] = deque(maxlen=_RECENT)
+        self._recent: deque[bytes] = deque(maxlen=_RECENT + min(choices, _MOST_CHOICES))
         self._ends_with_done = ends_with_done
         self._unfinished = choices
 
@@ -78,7 +80,7 @@ class OpenAIRelay(Relay):
 
     def finish(self) -> bytes:
         done = False
-        for data in _last_events(self._recent):
+        for data in _last_events(self._recent, self._recent.maxlen or 0):
             if data == b"[DONE]":
                 done = True
                 continue
@@ -98,18 +100,18 @@ class OpenAIRelay(Relay):
         if error and not chunk.get("choices"):
             self.failure = _told(error)
             return
-        summary.response_id = summary.response_id or chunk.get("id")
-        summary.model = summary.model or chunk.get("model")
+        summary.response_id = summary.response_id or text(chunk.get("id"))
+        summary.model = summary.model or text(chunk.get("model"))
         if summary.output_tokens is None:
             openai.read_usage(chunk.get("usage"), summary)
-        for choice in chunk.get("choices") or ():
+        for choice in _choices(chunk):
             if not choice.get("index"):
-                summary.finish_reason = summary.finish_reason or choice.get("finish_reason")
+                summary.finish_reason = summary.finish_reason or text(choice.get("finish_reason"))
 
     def _note_finished(self, block: bytes) -> None:
         if b'"finish_reason"' in block:
             for event in Decoder().feed(block):
-                for choice in _load(event.data).get("choices") or ():
+                for choice in _choices(_load(event.data)):
                     self._unfinished -= bool(choice.get("finish_reason"))
 
 
@@ -134,7 +136,7 @@ class AnthropicRelay(Relay):
 
     def finish(self) -> bytes:
         done = False
-        latest = [_load(data) for data in _last_events(self._recent)]
+        latest = [_load(data) for data in _last_events(self._recent, self._recent.maxlen or 0)]
         first = [_load(event.data) for event in Decoder().feed(self._start or b"")]
         for event in (*first, *reversed(latest)):
             kind = event.get("type")
@@ -153,11 +155,11 @@ class AnthropicRelay(Relay):
     def _read(self, event: dict[str, Any]) -> None:
         message, delta = event.get("message"), event.get("delta")
         if type(message) is dict:
-            self.summary.response_id = message.get("id")
-            self.summary.model = message.get("model")
+            self.summary.response_id = text(message.get("id"))
+            self.summary.model = text(message.get("model"))
             anthropic.read_usage(message.get("usage"), self.summary)
         elif event.get("type") == "message_delta" and type(delta) is dict:
-            self.summary.finish_reason = delta.get("stop_reason")
+            self.summary.finish_reason = text(delta.get("stop_reason"))
             anthropic.read_usage(event.get("usage"), self.summary)
 
 
@@ -181,12 +183,12 @@ def _load(data: bytes) -> dict[str, Any]:
     return chunk if type(chunk) is dict else {}
 
 
-def _last_events(blocks: Iterable[bytes]) -> Iterator[bytes]:
+def _last_events(blocks: Collection[bytes], most: int) -> Iterator[bytes]:
     """The data of the last events, newest first, without taking all of the blocks apart."""
     text = b"".join(blocks)
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    end, left = len(text.rstrip(b"\n")), _RECENT
+    end, left = len(text.rstrip(b"\n")), most
     while end > 0 and left > 0:
         start = text.rfind(b"\n\n", 0, end)
         event = text[start + 2 if start >= 0 else 0 : end]
@@ -195,6 +197,11 @@ def _last_events(blocks: Iterable[bytes]) -> Iterator[bytes]:
         else:
             yield from (found.data for found in Decoder().feed(event + b"\n\n"))
         end, left = start, left - 1
+
+
+def _choices(chunk: dict[str, Any]) -> list[dict[str, Any]]:
+    choices = chunk.get("choices")
+    return [choice for choice in choices if type(choice) is dict] if type(choices) is list else []
 
 
 def _told(error: object) -> StreamBroken:

@@ -9,11 +9,10 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from runestone.core.call import Operation
-from runestone.dialects.passage import ANTHROPIC
 from runestone.edge.calls import Calls, Handler
 from runestone.edge.health import Health
 from runestone.edge.models import Models
-from runestone.edge.request import REQUEST_ID, dialect_of
+from runestone.edge.request import REQUEST_ID
 from runestone.edge.telemetry import Metrics
 
 AZURE = "/openai/deployments/{model}"
@@ -61,9 +60,8 @@ def application(
 
 
 async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
-    """What every answer carries: the request's id, under the name each vendor's SDK reads, and who answered."""
+    """What every answer carries: the request's id, as OpenAI's and as Anthropic's SDK reads it, and who answered."""
     identity = request.get(REQUEST_ID, "")
     response.headers["x-request-id"] = identity
-    if dialect_of(request) is ANTHROPIC:
-        response.headers["request-id"] = identity
+    response.headers["request-id"] = identity
     response.headers["Server"] = "runestone"

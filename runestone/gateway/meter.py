@@ -73,4 +73,4 @@ def _outcome(reply: Reply | None, error: BaseException | None) -> tuple[int, str
         return CLIENT_CLOSED, "client_closed", "client"
     known = error if isinstance(error, RunestoneError) else InternalError("")
     # Behind a head that has gone out the status stays what it was.
-    return (reply.status if reply is not None else known.status), known.code, known.source
+    return (reply.status if reply is not None else known.status), known.code or known.type, known.source

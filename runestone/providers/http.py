@@ -106,6 +106,7 @@ class HttpProvider:
             await self._session.close()
 
     async def send(self, request: UpstreamRequest) -> HttpReply:
+        """See Upstream."""
         if self._session is None:
             raise Unavailable(f"the provider {self._name!r} is not open")
         watch = Watch(self._loop, request.deadline)
@@ -215,7 +216,9 @@ class HttpReply:
         self._response.close()  # gives the connection back when the answer was read to its end, else ends it
 
 
-_KEPT = frozenset({"retry-after", "retry-after-ms", "openai-processing-ms", "openai-version", "openai-model"})
+_KEPT = frozenset(
+    {"retry-after", "retry-after-ms", "x-should-retry", "openai-processing-ms", "openai-version", "openai-model"}
+)
 _RENAMED = {"x-request-id": "x-provider-request-id", "request-id": "x-provider-request-id"}
 
 

@@ -50,8 +50,10 @@ class Watch:
         try:
             return await awaitable
         except asyncio.CancelledError:
-            if self._tripped and task is not None and task.uncancel() <= before:
-                raise self._error() from None
+            if self._tripped:
+                self._tripped = False
+                if task is not None and task.uncancel() <= before:
+                    raise self._error() from None
             raise
         finally:
             self._task = None

@@ -8,6 +8,7 @@ that it cannot forge a line.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Literal
@@ -15,6 +16,10 @@ from typing import Literal
 import orjson
 
 from runestone.core.record import Record
+
+_HARMLESS = re.compile(r"[A-Za-z0-9_./:@+*-]+")
+_LONGEST = 300
+"""Characters of one value."""
 
 _calls = logging.getLogger("runestone.calls")
 
@@ -71,8 +76,8 @@ class CallLog:
             "status": record.status,
             "error": record.error,
             "stream": record.stream or None,
-            "model": record.model[:200],
-            "target": f"{record.provider}/{record.target_model}"[:300] if record.provider else None,
+            "model": record.model,
+            "target": f"{record.provider}/{record.target_model}" if record.provider else None,
             "key": record.caller,
             "attempts": record.attempts,
             "ms": round(record.duration * 1000, 1),
@@ -82,9 +87,10 @@ class CallLog:
             "output_tokens": record.summary.output_tokens,
             "finish": record.summary.finish_reason,
         }
-        _calls.log(level, record.operation.value, extra={"fields": fields})
+        short = {name: value[:_LONGEST] if isinstance(value, str) else value for name, value in fields.items()}
+        _calls.log(level, record.operation.value, extra={"fields": short})
 
 
 def _plain(value: object) -> str:
     text = str(value)
-    return text if text.isascii() and text.isprintable() and " " not in text and '"' not in text else repr(text)
+    return text if _HARMLESS.fullmatch(text) else repr(text)

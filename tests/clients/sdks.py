@@ -185,7 +185,12 @@ def answers(*turns: dict[str, Any] | bytes, status: int = 200, headers: dict[str
     return script
 
 
+def first_events(stream: bytes, count: int) -> bytes:
+    """The beginning of a stream."""
+    return b"".join(event + b"\n\n" for event in stream.split(b"\n\n")[:count])
+
+
 async def collect(stream: AsyncIterator[Any], into: list[Any]) -> None:
     """Reads a stream to its end; what came before a failure is kept."""
     async for item in stream:
-        into.append(item)
+        into.append(item)  # noqa: PERF401 - a comprehension would lose all of it

@@ -1,4 +1,4 @@
-"""Anthropic's SDK, a provider that speaks OpenAI's chat completions: what is sent up is theirs, what comes back ours."""
+"""Anthropic's SDK, a provider that speaks OpenAI's chat completions: what comes back is Anthropic's."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.clients.sdks import (
     chat,
     chat_stream,
     collect,
+    first_events,
     tool_call,
     tool_deltas,
 )
@@ -212,11 +213,7 @@ async def test_what_cannot_cross_is_a_bad_request(behind: Any, clients: Clients)
 
 async def test_an_error_inside_a_stream_is_raised(behind: Any, clients: Clients) -> None:
     """An error chunk of the provider is an APIStatusError for the client, after what had been said."""
-    begun = chat_stream({"content": "Hello there."}).partition(
-        b'data: {"id":"chatcmpl-up1","object":"chat.completion.'
-        b'chunk","created":1760000000,"model":"m-2026-01-01",'
-        b'"choices":[{"index":0,"delta":{},'
-    )[0]
+    begun = first_events(chat_stream({"content": "Hello there."}), 2)
     gate, _ = await behind(answers(begun + b'data: {"error":{"message":"tool failed","type":"server_error"}}\n\n'))
     said: list[str] = []
     async with clients.async_anthropic(gate).messages.stream(**ASK) as stream:
@@ -230,7 +227,7 @@ async def test_a_cut_stream_is_raised(behind: Any, clients: Clients) -> None:
 
     async def script(seen: Seen, wire: Wire) -> None:
         await wire.begin_stream()
-        await wire.chunk(chat_stream({"content": "Hello there."})[:400])
+        await wire.chunk(first_events(chat_stream({"content": "Hello there."}), 2))
         wire.close()
 
     gate, _ = await behind(script)

@@ -18,6 +18,7 @@ from tests.clients.sdks import (
     answers,
     anthropic_event,
     collect,
+    first_events,
     message,
     message_stream,
     text,
@@ -234,7 +235,7 @@ async def test_embeddings_are_refused_by_name(behind: Any, clients: Clients) -> 
 async def test_an_error_inside_a_stream_is_raised(behind: Any, clients: Clients) -> None:
     """An Anthropic error event ends the client's stream with APIError, after what had been said."""
     overloaded = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
-    begun, _, _ = message_stream(text("Hello there.")).partition(b"event: content_block_stop")
+    begun = first_events(message_stream(text("Hello there.")), 5)
     gate, _ = await behind(answers(begun + anthropic_event(overloaded)))
     chunks: list[ChatCompletionChunk] = []
     stream = await clients.async_openai(gate).chat.completions.create(model="m", messages=HI, stream=True)
@@ -248,7 +249,7 @@ async def test_a_cut_stream_is_raised(behind: Any, clients: Clients) -> None:
 
     async def script(seen: Seen, wire: Wire) -> None:
         await wire.begin_stream()
-        await wire.chunk(message_stream(text("Hello there.")).partition(b"event: message_delta")[0])
+        await wire.chunk(first_events(message_stream(text("Hello there.")), 6))
         wire.close()
 
     gate, _ = await behind(script)

@@ -81,7 +81,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def loaded(folder: Path, toml: str) -> Configuration:
-    (folder / "key").write_text(SECRET)
+    for name in ("key", "a.pem", "b.pem"):
+        (folder / name).write_text(SECRET)
     file = folder / "g.toml"
     file.write_text(toml, encoding="utf-8")
     return load(file, ENVIRON)

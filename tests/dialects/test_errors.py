@@ -181,11 +181,6 @@ def said(error: ProviderRefused) -> tuple[str, str, str | None, str | None]:
         (400, {"error": "m", "type": "t", "code": "c"}, ("m", "t", "c", None)),
         (404, {"detail": "Not Found"}, ("Not Found", "invalid_request_error", None, None)),
         (
-            422,
-            {"detail": [{"loc": ["body", "messages"], "msg": "Field required", "type": "missing"}]},
-            ("Field required", "invalid_request_error", None, None),
-        ),
-        (
             400,
             [{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}],
             ("m", "invalid_request_error", "400", None),
@@ -206,6 +201,17 @@ def test_an_error_of_the_openai_dialect_is_understood(
     error = OPENAI.read_error(status, orjson.dumps(body))
     assert said(error) == understood
     assert (error.status, error.provider_status) == (status, status)
+
+
+def test_what_a_validator_lists_is_told() -> None:
+    """FastAPI's servers list what is wrong with a request: a client of the other dialect learns it too."""
+    detail = [
+        {"loc": ["body", "messages"], "msg": "Field required", "type": "missing"},
+        {"loc": ["body", "n"], "msg": "Input should be a valid integer", "type": "int_type"},
+    ]
+    error = OPENAI.read_error(422, orjson.dumps({"detail": detail}))
+    assert "Field required" in error.message
+    assert error.type == "invalid_request_error"
 
 
 @pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC], ids=lambda dialect: dialect.name)

@@ -260,6 +260,7 @@ def test_the_first_content_starts_it(relay: Callable[[], Relay], quiet: list[byt
         b'{"choices":[{"index":0,"finish_reason":{"a":1}}]}',
         b'{"id":5,"model":[1],"usage":[1]}',
         b'{"usage":{"prompt_tokens":"x","prompt_tokens_details":5}}',
+        b'{"usage":{"prompt_tokens":-5,"completion_tokens":18446744073709551615}}',
         b'{"type":[1],"message":5,"delta":5}',
         b'{"type":"message_start","message":{"id":5,"model":[1],"usage":5}}',
         b'{"type":"message_delta","delta":{"stop_reason":{"a":1}},"usage":{"output_tokens":"x"}}',
@@ -267,14 +268,15 @@ def test_the_first_content_starts_it(relay: Callable[[], Relay], quiet: list[byt
 )
 @pytest.mark.parametrize("ends_with_done", [True, False])
 def test_odd_events_pass_and_are_not_believed(relay: Callable[[], Relay], odd: bytes, ends_with_done: bool) -> None:
-    """What is no object of the dialect is left to the client; a record holds texts and counts, or nothing."""
+    """What is no object of the dialect is left to the client; a record holds texts and true counts, or nothing."""
     given = openai(ends_with_done=ends_with_done) if relay is openai else relay()
-    end = [delta(finish="stop"), DONE] if relay is openai else END
-    summary = run(given, [b'data: %b"finish_reason"\n\n' % odd, b"data: %b\n\n" % odd, *end]).summary
+    finish, last = [delta(finish="stop"), DONE] if relay is openai else END
+    event = b': "finish_reason" "message_start"\ndata: %b\n\n' % odd
+    summary = run(given, [event, finish, event, last]).summary
     texts = (summary.response_id, summary.model, summary.finish_reason)
     counts = (summary.input_tokens, summary.output_tokens, summary.cached_tokens)
     assert all(text is None or type(text) is str for text in texts)
-    assert all(count is None or type(count) is int for count in counts)
+    assert all(count is None or (type(count) is int and 0 <= count < 2**53) for count in counts)
 
 
 @pytest.mark.parametrize(

@@ -11,18 +11,21 @@ from runestone.errors import BadRequest
 
 
 def mapping(value: Any, path: str) -> dict[str, Any]:
+    """An object. Raises BadRequest that names `path`."""
     if isinstance(value, dict):
         return value
     raise BadRequest(f"{path} must be an object", param=path)
 
 
 def array(value: Any, path: str) -> list[Any]:
+    """An array. Raises BadRequest that names `path`."""
     if isinstance(value, list):
         return value
     raise BadRequest(f"{path} must be an array", param=path)
 
 
 def string(value: Any, path: str) -> str:
+    """A string. Raises BadRequest that names `path`."""
     if isinstance(value, str):
         return value
     raise BadRequest(f"{path} must be a string", param=path)

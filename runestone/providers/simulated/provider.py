@@ -34,6 +34,7 @@ class SimulatedProvider:
         """Nothing to end."""
 
     async def send(self, request: UpstreamRequest) -> SimulatedReply:
+        """See Upstream."""
         told = self._behaviour
         if told.hang:
             await _wait(float("inf"), request.deadline)

@@ -122,6 +122,7 @@ def read_completion(fields: JsonObject) -> CompletionRequest:
 
 
 def read_model(fields: JsonObject) -> str:
+    """The model's name. Raises BadRequest when there is none."""
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("you must provide a model parameter", param="model")

@@ -1,0 +1,171 @@
+"""Metrics of finished calls: the right series, and never more of them than the configuration allows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from runestone import __version__
+from runestone.core.call import Operation
+from runestone.core.record import Record
+from runestone.core.summary import Summary
+from runestone.telemetry.metrics import Metrics
+
+RECORD = Record(
+    id="id-1",
+    operation=Operation.CHAT,
+    stream=True,
+    model="fast",
+    provider="openai",
+    target_model="gpt-4o-mini",
+    caller="team",
+    status=200,
+    error=None,
+    source=None,
+    attempts=1,
+    duration=1.5,
+    waited=1.0,
+    head=0.002,
+    first_token=0.3,
+    summary=Summary(input_tokens=10, output_tokens=4),
+)
+FAILED = replace(RECORD, status=502, error="provider_error", source="provider", head=None, first_token=None)
+CALL = {"endpoint": "chat/completions", "provider": "openai", "model": "fast"}
+TARGET = {"provider": "openai", "model": "fast"}
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample that is exposed, by name and labels."""
+    families = text_string_to_metric_families(metrics.expose().decode())
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+def value(metrics: Metrics, name: str, labels: dict[str, str]) -> float | None:
+    return samples(metrics).get((name, tuple(sorted(labels.items()))))
+
+
+def observed(*records: Record) -> Metrics:
+    metrics = Metrics(["fast", "simulated"])
+    for record in records:
+        metrics(record)
+    return metrics
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "expected"),
+    [
+        ("runestone_requests_total", {**CALL, "status": "200", "cache": "none"}, 1.0),
+        ("runestone_request_duration_seconds_count", CALL, 1.0),
+        ("runestone_request_duration_seconds_sum", CALL, 1.5),
+        ("runestone_overhead_seconds_sum", {"endpoint": "chat/completions"}, 0.002),
+        ("runestone_time_to_first_token_seconds_sum", TARGET, 0.3),
+        ("runestone_tokens_total", {**TARGET, "type": "input"}, 10.0),
+        ("runestone_tokens_total", {**TARGET, "type": "output"}, 4.0),
+    ],
+)
+def test_a_call_is_counted(name: str, labels: dict[str, str], expected: float) -> None:
+    """Under the promised names and labels, in base units."""
+    assert value(observed(RECORD), name, labels) == pytest.approx(expected)
+
+
+def test_calls_add_up() -> None:
+    """The same series for the same kind of call, whatever their ids and callers."""
+    metrics = observed(RECORD, replace(RECORD, id="id-2", caller="other", target_model="x", attempts=3))
+    assert value(metrics, "runestone_requests_total", {**CALL, "status": "200", "cache": "none"}) == 2.0
+
+
+def test_a_failure_is_counted_by_who_is_to_blame() -> None:
+    """As a request with its status and as an error with its source and code."""
+    metrics = observed(FAILED)
+    assert value(metrics, "runestone_requests_total", {**CALL, "status": "502", "cache": "none"}) == 1.0
+    assert value(metrics, "runestone_errors_total", {"source": "provider", "code": "provider_error"}) == 1.0
+
+
+def test_a_stream_that_broke_is_a_200_and_an_error() -> None:
+    """The client saw 200; the error is counted all the same."""
+    metrics = observed(replace(FAILED, status=200))
+    assert value(metrics, "runestone_requests_total", {**CALL, "status": "200", "cache": "none"}) == 1.0
+    assert value(metrics, "runestone_errors_total", {"source": "provider", "code": "provider_error"}) == 1.0
+
+
+def test_a_refusal_before_any_call_is_an_error_only() -> None:
+    """Nobody was asked: there is no endpoint, provider or model to count it under."""
+    metrics = observed()
+    metrics.failed("client", "invalid_api_key")
+    assert value(metrics, "runestone_errors_total", {"source": "client", "code": "invalid_api_key"}) == 1.0
+    assert not [name for name, _ in samples(metrics) if name.startswith("runestone_requests")]
+
+
+def test_a_call_that_reached_no_provider_has_one_anyway() -> None:
+    """The label is `none`, not empty."""
+    metrics = observed(replace(FAILED, provider=None, target_model=None, status=404))
+    labels = {**CALL, "provider": "none", "status": "404", "cache": "none"}
+    assert value(metrics, "runestone_requests_total", labels) == 1.0
+
+
+@pytest.mark.parametrize("head", [None, 0.0])
+def test_what_was_not_measured_is_not_observed(head: float | None) -> None:
+    """A call without a head has no overhead; zero is a measurement."""
+    metrics = observed(replace(RECORD, head=head, first_token=None))
+    assert value(metrics, "runestone_overhead_seconds_count", {"endpoint": "chat/completions"}) == (
+        0.0 if head is None else 1.0
+    )
+    assert value(metrics, "runestone_time_to_first_token_seconds_count", TARGET) == 0.0
+
+
+def test_any_number_of_model_names_makes_no_new_series() -> None:
+    """A name nobody configured counts as `other`: no client can fill memory, here or in Prometheus."""
+    metrics = observed(replace(RECORD, model="made-up"))
+    before = samples(metrics).keys()
+    record = replace(RECORD)
+    for number in range(100_000):
+        object.__setattr__(record, "model", f"made-up-{number}")  # a new record each would only be slower
+        metrics(record)
+    assert samples(metrics).keys() == before
+    labels = {**CALL, "model": "other", "status": "200", "cache": "none"}
+    assert value(metrics, "runestone_requests_total", labels) == 100_001.0
+
+
+def test_a_thousand_error_codes_of_a_provider_make_few_series() -> None:
+    """A provider's own code is its free text: it counts, but does not become a label of its own each time."""
+    metrics = observed(*(replace(FAILED, error=f"code-{number}") for number in range(1000)))
+    errors = {labels: count for (name, labels), count in samples(metrics).items() if name == "runestone_errors_total"}
+    assert sum(errors.values()) == 1000.0
+    assert len(errors) < 50
+
+
+@pytest.mark.parametrize("tokens", [None, 0])
+def test_tokens_nobody_counted_are_not_guessed(tokens: int | None) -> None:
+    """A provider that does not count adds no tokens, and the rest of the record is counted."""
+    metrics = observed(replace(FAILED, summary=Summary(input_tokens=tokens, output_tokens=4)))
+    assert value(metrics, "runestone_tokens_total", {**TARGET, "type": "input"}) == 0.0
+    assert value(metrics, "runestone_tokens_total", {**TARGET, "type": "output"}) == 4.0
+    assert value(metrics, "runestone_errors_total", {"source": "provider", "code": "provider_error"}) == 1.0
+
+
+@pytest.mark.parametrize("model", ['quo"te', "back\\slash", "two\nlines"])
+def test_a_configured_name_may_hold_anything(model: str) -> None:
+    """The exposition stays readable."""
+    metrics = Metrics([model])
+    metrics(replace(RECORD, model=model))
+    labels = {**CALL, "model": model, "status": "200", "cache": "none"}
+    assert value(metrics, "runestone_requests_total", labels) == 1.0
+
+
+def test_the_build_is_told() -> None:
+    """Which version runs can be seen in every scrape."""
+    ((_, labels),) = [key for key in samples(observed()) if key[0] == "runestone_build_info"]
+    assert dict(labels)["version"] == __version__
+
+
+def test_two_gateways_share_no_series() -> None:
+    """Each has its own registry: nothing is kept in the library's global one."""
+    assert value(observed(RECORD), "runestone_requests_total", {**CALL, "status": "200", "cache": "none"}) == 1.0
+    assert not [name for name, _ in samples(observed()) if name.startswith("runestone_requests")]
