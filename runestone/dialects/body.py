@@ -20,6 +20,7 @@ MAX_DEPTH = 250
 """Levels of nesting; orjson writes 254."""
 
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]')
+_COLON = re.compile(rb"\s*:")
 _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 
 
@@ -93,5 +94,5 @@ def _top_level_model(body: bytes) -> tuple[int, int]:
         elif is_next:
             return token.span()
         elif depth == 1 and (text == b'"model"' or b"\\" in text):
-            is_next = orjson.loads(text) == "model" and body[token.end() :].lstrip()[:1] == b":"
+            is_next = orjson.loads(text) == "model" and _COLON.match(body, token.end()) is not None
     raise BadRequest("'model' must be a string", param="model")

@@ -20,7 +20,34 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 _OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 _CODES = frozenset(
-    ["bad_request", "missing_authorization", "invalid_api_key", "expired_api_key", "insufficient_permissions", "not_found", "model_not_found", "method_not_allowed", "request_too_large", "provider_error", "timeout", "service_unavailable", "internal_error", "client_closed", "rate_limit_exceeded", "rate_limit_error", "insufficient_quota", "invalid_request_error", "authentication_error", "permission_error", "not_found_error", "context_length_exceeded", "content_filter", "overloaded_error", "api_error", "server_error"]
+    [
+        "bad_request",
+        "missing_authorization",
+        "invalid_api_key",
+        "expired_api_key",
+        "insufficient_permissions",
+        "not_found",
+        "model_not_found",
+        "method_not_allowed",
+        "request_too_large",
+        "provider_error",
+        "timeout",
+        "service_unavailable",
+        "internal_error",
+        "client_closed",
+        "rate_limit_exceeded",
+        "rate_limit_error",
+        "insufficient_quota",
+        "invalid_request_error",
+        "authentication_error",
+        "permission_error",
+        "not_found_error",
+        "context_length_exceeded",
+        "content_filter",
+        "overloaded_error",
+        "api_error",
+        "server_error",
+    ]
 )
 """Ours and the vendors' usual ones; a provider may write anything there, and the rest counts as "other"."""
 
