@@ -126,10 +126,12 @@ def _check_base_url(base_url: str, given: str | None, path: str, faults: Faults)
 
 def _usual_key(entry: catalog.CatalogEntry, path: str, faults: Faults, reader: Reader) -> tuple[Secret, ...]:
     for env in entry.env:
-        try:
-            return (reader.secret(f"env:{env}"),)
-        except ValueError:
-            continue
+        if reader.is_set(env):
+            try:
+                return (reader.secret(f"env:{env}"),)
+            except ValueError as error:
+                faults.add(f"{path}.api_keys", f"{env}: {error}")
+                return ()
     if entry.env:
         faults.add(f"{path}.api_keys", f'is missing: set {entry.env[0]}, or name your own variable: ["env:NAME"]')
     return ()

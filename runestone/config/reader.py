@@ -108,6 +108,10 @@ class Reader:
             self._faults.add(path, str(error))
             return None
 
+    def is_set(self, name: str) -> bool:
+        """Whether the environment has a value under this name."""
+        return bool(self._environ.get(name, "").strip())
+
     def secret(self, value: object) -> Secret:
         """Resolves "env:NAME" or "file:PATH". Raises ValueError, never repeating the value."""
         scheme, _, name = value.partition(":") if isinstance(value, str) else ("", "", "")

@@ -58,8 +58,10 @@ class Reply:
 
     def close(self, error: BaseException | None = None) -> None:
         """Ends the reply. Safe to call again; only the first call counts."""
-        if self.blocks is not None:
-            self.blocks.close()
-        callbacks, self._closing = self._closing, []
-        for callback in callbacks:
-            callback(self, error)
+        try:
+            if self.blocks is not None:
+                self.blocks.close()
+        finally:
+            callbacks, self._closing = self._closing, []
+            for callback in callbacks:
+                callback(self, error)

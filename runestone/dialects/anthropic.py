@@ -125,4 +125,7 @@ def _error_object(error: RunestoneError, request_id: str) -> dict[str, object]:
     named = error.param is None or error.param in error.message
     message = error.message if named else f"{error.param}: {error.message}"
     # The type is named by the status, as the SDKs read it; an Anthropic provider's own refusal passes as bytes.
-    return {"type": "error", "error": {"type": type_of(error.status), "message": message}, "request_id": request_id}
+    described: dict[str, object] = {"type": type_of(error.status), "message": message}
+    if isinstance(error, BadRequest) and error.code != BadRequest.code:
+        described["details"] = {"error_code": error.code}
+    return {"type": "error", "error": described, "request_id": request_id}

@@ -16,8 +16,8 @@ import orjson
 from runestone.core.json import JsonObject
 from runestone.errors import BadRequest
 
-MAX_DEPTH = 250
-"""Levels of nesting; orjson writes 254."""
+MAX_DEPTH = 254
+"""Levels of nesting: what orjson writes."""
 
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]')
 _COLON = re.compile(rb"\s*:")

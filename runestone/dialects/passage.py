@@ -24,7 +24,7 @@ from runestone.dialects.crossing.stream_to_messages import StreamToMessages
 from runestone.dialects.dialect import Dialect, Passage
 from runestone.dialects.openai import OpenAI
 from runestone.dialects.relay import AnthropicRelay, OpenAIRelay, load_answer
-from runestone.errors import BadRequest, ProviderError
+from runestone.errors import BadRequest, ProviderError, ProviderFailed
 
 OPENAI = OpenAI()
 ANTHROPIC = Anthropic()
@@ -97,7 +97,10 @@ class Crossing:
     __slots__ = ("_body", "_stream", "summary")
 
     def __init__(self, fields: dict[str, Any], stream: StreamToChat | StreamToMessages) -> None:
-        self._body = orjson.dumps(fields)
+        try:
+            self._body = orjson.dumps(fields)
+        except TypeError:  # arguments that came as a string may be nested deeper than what we read and write
+            raise BadRequest("a tool call's arguments are nested too deeply", param="messages") from None
         self._stream = stream
         self.summary: Summary = stream.summary
 
@@ -134,7 +137,7 @@ class CrossingToMessages(Crossing):
         )
 
     def answer(self, body: bytes) -> bytes:
-        return orjson.dumps(answer_to_chat(load_answer(body), created=self._created, summary=self.summary))
+        return _written(answer_to_chat(load_answer(body), created=self._created, summary=self.summary))
 
 
 class CrossingToChat(Crossing):
@@ -155,4 +158,11 @@ class CrossingToChat(Crossing):
         )
 
     def answer(self, body: bytes) -> bytes:
-        return orjson.dumps(answer_to_messages(load_answer(body), summary=self.summary))
+        return _written(answer_to_messages(load_answer(body), summary=self.summary))
+
+
+def _written(answer: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(answer)
+    except TypeError:
+        raise ProviderFailed("the provider's answer is nested too deeply to be carried over") from None

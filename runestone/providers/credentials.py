@@ -10,21 +10,23 @@ from collections.abc import Iterable
 
 REDACTED = b"[redacted]"
 
-_STARRED = re.compile(rb"([A-Za-z0-9_-]*)\*{2,}([A-Za-z0-9_-]*)")
+_STARS = re.compile(rb"\*{2,}")
+_BEFORE = re.compile(rb"[A-Za-z0-9_-]*\Z")
+_AFTER = re.compile(rb"[A-Za-z0-9_-]*")
+_SHOWN = 100
+"""Characters of a key that a vendor might show on one side of the stars, and then some."""
 
 
 def redact(body: bytes, secrets: Iterable[bytes]) -> bytes:
     """`body` without any of `secrets`, and without starred forms that show the beginning or the end of one."""
     for secret in secrets:
         body = body.replace(secret, REDACTED)
-    if b"**" not in body:
-        return body
-
-    def hide(match: re.Match[bytes]) -> bytes:
-        first, last = match.groups()
-        for secret in secrets:
-            if (first or last) and secret.startswith(first) and secret.endswith(last):
-                return REDACTED
-        return match.group()
-
-    return _STARRED.sub(hide, body)
+    kept, at = [], 0
+    for stars in _STARS.finditer(body):
+        first = _BEFORE.search(body[max(at, stars.start() - _SHOWN) : stars.start()])
+        last = _AFTER.match(body, stars.end(), stars.end() + _SHOWN)
+        shown = (first.group() if first else b"", last.group() if last else b"")
+        if any(shown) and any(secret.startswith(shown[0]) and secret.endswith(shown[1]) for secret in secrets):
+            kept += [body[at : stars.start() - len(shown[0])], REDACTED]
+            at = stars.end() + len(shown[1])
+    return b"".join((*kept, body[at:]))

@@ -181,7 +181,7 @@ class HttpReply:
 
     async def read(self) -> bytes:
         body = await self._read_whole()
-        return redact(body, self._secrets) if self.status >= 400 else body
+        return redact(body, self._secrets) if self._secrets and self.status >= 400 else body
 
     async def _read_whole(self) -> bytes:
         if (self._response.content_length or 0) > MAX_ANSWER:

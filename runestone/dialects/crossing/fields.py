@@ -42,6 +42,7 @@ class Field:
     note: str
     page: str
     harmless: tuple[Any, ...] = ()
+    code: str | None = None
 
 
 Table: TypeAlias = dict[str, Field]
@@ -220,6 +221,8 @@ MESSAGES_FIELDS: Final[Table] = {
     "output_format.schema": _crosses("as output_config.format.schema", SCHEMA),
     "output_format.name": _crosses("json_schema.name", SCHEMA),
     "metadata": _crosses("user", CHAT),
+    # The SDK's tool runner tries this first, and sends the whole history when it is refused with this code.
+    "thread": Field("refused", "the conversation is kept at Anthropic", MESSAGES, code="thread_unsupported_request"),
     "metadata.user_id": _crosses("user; over 64 signs, OpenAI's limit, its SHA-256", CHAT),
     "service_tier": _crosses("standard_only is default; auto is dropped, it is what both do unasked", CHAT),
     "cache_control": _dropped("chat providers cache by themselves", CACHING),
@@ -287,7 +290,7 @@ def check(given: dict[str, Any], table: Table, at: str = "", path: str = "") -> 
         if field is None:
             raise BadRequest(f"{where} is not known here and cannot be carried to this provider", param=where)
         if field.fate == "refused" and value not in field.harmless:
-            raise BadRequest(f"{where} cannot be carried to this provider: {field.note}", param=where)
+            raise BadRequest(f"{where} cannot be carried to this provider: {field.note}", param=where, code=field.code)
 
 
 def check_type(kind: object, table: Table, path: str) -> bool:
