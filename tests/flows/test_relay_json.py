@@ -66,7 +66,8 @@ async def test_only_the_model_is_patched_for_an_alias(
     """An alias changes the top-level model and nothing else, wherever else the word stands."""
     up = await provider(answer_whole)
     gate = await gateway(relay(up.url, extra='[aliases]\nfast = "up/real-model"'), ENVIRON)
-    body = b'{"metadata":{"model": "fast"}, "messages":[{"role":"user","content":"\\"model\\": \\"fast\\""}], "model": "fast" }'
+    message = b'{"role":"user","content":"\\"model\\": \\"fast\\""}'
+    body = b'{"metadata":{"model": "fast"}, "messages":[' + message + b'], "model": "fast" }'
     async with http.post(
         gate.url + "/v1/chat/completions", data=body, headers={"Content-Type": "application/json"}
     ) as response:
