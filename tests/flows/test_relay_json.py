@@ -13,8 +13,8 @@ from tests.provider import Seen, Wire
 ASK = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 ANSWER = (
     b'{ "id":"c1", "object":"chat.completion","created":1,"model":"m-2","x_unknown": {"a":[1,2.50]},'
-    b'"choices":[{"index":0,"message":{"role":"assistant","content":"hello \\u00e9"},"logprobs":null,"finish_reason":"stop"}],'
-    b'"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5} }\n'
+    b'"choices":[{"index":0,"message":{"role":"assistant","content":"hello \\u00e9"},"logprobs":null,'
+    b'"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5} }\n'
 )
 PATHS = ["/v1/chat/completions", "/chat/completions"]
 
