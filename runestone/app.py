@@ -1,54 +1,66 @@
-"""Builds every object from a configuration and runs the server: the only module that knows all rings.
+"""Builds every object from a configuration: the only module that knows all rings.
 
-Rule: nobody imports this but cli.py and tests; everything is handed over by keyword, nothing is looked up.
+Rule: nobody imports this but cli.py, serving.py and tests; everything is handed over by keyword, nothing is looked up.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import logging
 import random
-import signal
-import socket
-import ssl
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from runestone.config.load import HEDGE_P95, SIMULATED
 from runestone.config.schema import Configuration, Key, Provider
+from runestone.config.schema import Pool as PoolSettings
+from runestone.config.units import parse_duration
+from runestone.control import Control
+from runestone.core.breaker import Breaker
+from runestone.core.budget import Budget
 from runestone.core.call import Caller, Target
+from runestone.core.concurrency import Concurrency
 from runestone.core.keys import KeyRing, ListedKey, digest
 from runestone.core.names import Listing, Names
+from runestone.core.quota import Limits
+from runestone.core.strategy import POLICIES, PRICED, Candidate, Order
 from runestone.core.upstream import Upstream
 from runestone.dialects.passage import Traits
+from runestone.edge.admin import Admin
 from runestone.edge.calls import Calls
 from runestone.edge.health import Health
 from runestone.edge.middleware.authenticate import Authenticate
 from runestone.edge.middleware.rescue import Rescue
 from runestone.edge.models import Models
+from runestone.edge.request import REQUEST_ID
 from runestone.edge.routes import application, routes
-from runestone.edge.server import Runner
+from runestone.edge.running import Running
 from runestone.edge.telemetry import Metrics as MetricsEndpoint
 from runestone.errors import RunestoneError
 from runestone.gateway.access import Access
 from runestone.gateway.fallback import Fallback
+from runestone.gateway.guard import Guard
+from runestone.gateway.hedge import Hedge
+from runestone.gateway.limits import Limited, LimitKeys
 from runestone.gateway.meter import Meter
-from runestone.gateway.pipeline import compose
-from runestone.gateway.route import Route
+from runestone.gateway.pipeline import Next, Stage, compose
+from runestone.gateway.route import Route, Way
 from runestone.gateway.send import Send
+from runestone.gateway.targets import Targets, Watched
 from runestone.providers.catalog import CATALOG
 from runestone.providers.http import HttpProvider, Timeouts
+from runestone.providers.pool import PoolLimits
+from runestone.providers.prices import price_of
 from runestone.providers.simulated.behaviour import Behaviour
 from runestone.providers.simulated.provider import OPERATIONS, SimulatedProvider
+from runestone.tasks import Supervisor
 from runestone.telemetry.logs import CallLog
 from runestone.telemetry.metrics import Metrics
 
 _log = logging.getLogger("runestone")
-
-SIMULATED = "simulated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +69,25 @@ class App:
 
     web: web.Application
     health: Health
+    running: Running
     upstreams: dict[str, Upstream]
+    control: Control
+    pools: dict[str, PoolSettings]
+    tasks: Supervisor
 
     async def start(self) -> None:
-        for upstream in self.upstreams.values():
+        """Opens the providers, and begins to look after them."""
+        for name, upstream in self.upstreams.items():
             await upstream.start()
+            if isinstance(upstream, HttpProvider):
+                pool = self.pools[name]
+                checked = partial(self.control.checked, name)
+                work = upstream.tend(pool.warmup, pool.health_check_interval, checked)
+                self.tasks.start(f"tend {name}", work)
 
     async def close(self) -> None:
+        """Ends every task and connection."""
+        await self.tasks.close()
         for upstream in self.upstreams.values():
             await upstream.close()
 
@@ -71,33 +95,105 @@ class App:
 def build(configuration: Configuration) -> App:
     """Every object of the gateway, wired; nothing is opened yet."""
     upstreams = {name: _upstream(name, entry, configuration) for name, entry in configuration.providers.items()}
-    traits = {name: _traits(entry, configuration) for name, entry in configuration.providers.items()}
     names = model_names(configuration)
-    keys = [_listed(key) for key in configuration.auth.keys]
-    metrics = Metrics(names.names())
-    access = Access(tuple(key.caller.models for key in keys))
-    gateway = compose(
-        [
-            Meter([metrics, CallLog()]),
-            access,
-            Route(names, total=configuration.routing.timeouts.total),
-            Fallback(),
-        ],
-        Send(upstreams, traits),
-    )
+    targets = _targets(configuration)
+    control = Control(upstreams, targets)
+    metrics = Metrics(names.names(), control.samples)
+    access = Access(tuple(key.models for key in configuration.auth.keys))
+    limits = LimitKeys({key.name: _limited(key) for key in configuration.auth.keys if _limits(key) != Limits()})
+    gateway = _gateway(configuration, upstreams, names, targets, metrics, [access, limits])
     health = Health(providers=len(upstreams))
+    running = Running()
 
     def refused(request: web.Request, error: RunestoneError) -> None:
         metrics.failed(error.source, error.code or error.type)
-        _log.info("refused", extra={"fields": {"method": request.method, "status": error.status, "error": error.code}})
+        fields = {
+            "id": request.get(REQUEST_ID),
+            "method": request.method,
+            "path": request.path[:200],
+            "status": error.status,
+            "error": error.code,
+        }
+        _log.info("refused", extra={"fields": fields})
 
     table = routes(
-        Calls(gateway, max_body=configuration.server.max_body), Models(names, access), health, MetricsEndpoint(metrics)
+        Calls(gateway, max_body=configuration.server.max_body, running=running),
+        Models(names, access),
+        health,
+        MetricsEndpoint(metrics),
+        Admin(control.providers, control.act),
     )
-    ring = KeyRing(keys, required=configuration.auth.required)
+    ring = KeyRing(map(_listed, configuration.auth.keys), required=configuration.auth.required)
     middlewares: list[Middleware] = [Rescue(refused), Authenticate(ring)]
-    app = application(table, middlewares, max_body=configuration.server.max_body)
-    return App(app, health, upstreams)
+    app = application(table, middlewares, max_body=configuration.server.max_body, limit_headers=limits.headers)
+    pools = {name: pool_of(entry, configuration) for name, entry in configuration.providers.items()}
+    return App(app, health, running, upstreams, control, pools, Supervisor())
+
+
+def _gateway(
+    configuration: Configuration,
+    upstreams: dict[str, Upstream],
+    names: Names,
+    targets: Targets,
+    metrics: Metrics,
+    keys: Iterable[Stage],
+) -> Next:
+    """The stages, in the order of gateway/pipeline.py; one that is not configured is not there."""
+    routing = configuration.routing
+    budget = Budget(share=routing.retry_budget)
+    traits = {name: _traits(entry, configuration) for name, entry in configuration.providers.items()}
+    route = Route(
+        names,
+        total=routing.timeouts.total,
+        ways=_ways(configuration, names, targets),
+        candidate=lambda target: _candidate(configuration, targets, target, 1, priced=True),
+        chance=random.random,
+    )
+    stages: list[Stage] = [Meter([metrics, CallLog()]), *keys, route]
+    if routing.hedge is not None:
+        after = None if routing.hedge == HEDGE_P95 else parse_duration(routing.hedge)
+        stages.append(Hedge(targets, after=after, budget=budget, count=metrics.tried))
+    stages.append(Fallback(retries=routing.retries, budget=budget, chance=random.random, count=metrics.tried))
+    stages.append(Guard(targets))
+    return compose(stages, Send(upstreams, traits, ttft_timeout=routing.ttft_timeout))
+
+
+def _targets(configuration: Configuration) -> Targets:
+    """The state of every target the configuration names."""
+    breaker, adaptive = configuration.breaker, configuration.routing.adaptive_concurrency
+
+    def make(target: Target) -> Watched:
+        own = Breaker(
+            failures=breaker.failure_threshold,
+            successes=breaker.success_threshold,
+            reset_after=breaker.reset_timeout,
+        )
+        return Watched(target, own if breaker.enabled else None, Concurrency() if adaptive else None)
+
+    known = {_target(text) for model in configuration.models.values() for text in model.targets}
+    return Targets(known, configuration.providers, make)
+
+
+def _ways(configuration: Configuration, names: Names, targets: Targets) -> dict[tuple[Target, ...], Way]:
+    """How the models with several targets, or with refusals that move on, are routed."""
+    ways = {}
+    for name, model in configuration.models.items():
+        strategy = model.strategy or POLICIES[configuration.routing.policy]
+        weights = model.weights or (1,) * len(model.targets)
+        candidates = [
+            _candidate(configuration, targets, target, weight, priced=strategy in PRICED)
+            for target, weight in zip(names.resolve(name), weights, strict=True)
+        ]
+        ways[names.resolve(name)] = Way(Order(strategy, candidates), frozenset(model.fallback_on))
+    return ways
+
+
+def _candidate(
+    configuration: Configuration, targets: Targets, target: Target, weight: int, *, priced: bool
+) -> Candidate:
+    kind = configuration.providers[target.provider].kind
+    price = price_of(kind, target.model) if priced else None
+    return Candidate(target, weight=weight, price=price, health=targets.of(target).health)
 
 
 def model_names(configuration: Configuration) -> Names:
@@ -119,8 +215,21 @@ def _target(text: str) -> Target:
 
 def _listed(key: Key) -> ListedKey:
     sha256 = key.sha256 or digest(key.key.value if key.key else "")
-    caller = Caller(name=key.name, models=key.models)
+    caller = Caller(name=key.name, admin=key.admin, models=key.models)
     return ListedKey(sha256, caller, active=key.active, expires=key.expires)
+
+
+def _limits(key: Key) -> Limits:
+    return Limits(
+        requests_per_minute=key.requests_per_minute,
+        requests_per_hour=key.requests_per_hour,
+        tokens_per_minute=key.tokens_per_minute,
+        concurrent_requests=key.concurrent_requests,
+    )
+
+
+def _limited(key: Key) -> Limited:
+    return Limited(_limits(key), key.queue)
 
 
 def _upstream(name: str, provider: Provider, configuration: Configuration) -> Upstream:
@@ -135,9 +244,14 @@ def _upstream(name: str, provider: Provider, configuration: Configuration) -> Up
             hang=told.hang,
         )
         # Chance is handed in; this one decides which calls fail on purpose, nothing secret.
-        return SimulatedProvider(behaviour=behaviour, chance=random.random)
+        return SimulatedProvider(
+            behaviour=behaviour,
+            chance=random.random,
+            first_byte=configuration.routing.timeouts.first_byte,
+        )
     entry = CATALOG[provider.kind]
     timeouts = configuration.routing.timeouts
+    pool = pool_of(provider, configuration)
     return HttpProvider(
         name=name,
         base_url=provider.base_url or entry.base_url,
@@ -148,7 +262,20 @@ def _upstream(name: str, provider: Provider, configuration: Configuration) -> Up
         timeouts=Timeouts(
             connect=timeouts.connect, first_byte=timeouts.first_byte, between_bytes=timeouts.between_bytes
         ),
+        limits=PoolLimits(
+            size=pool.default_size,
+            overflow=pool.max_overflow,
+            checkout_timeout=pool.checkout_timeout,
+            waiting=pool.max_waiting,
+        ),
+        health_path=entry.health_path,
     )
+
+
+def pool_of(provider: Provider, configuration: Configuration) -> PoolSettings:
+    """`[pool]` with what the provider overrides."""
+    own = {field.name: getattr(provider.pool, field.name) for field in fields(provider.pool)}
+    return replace(configuration.pool, **{name: value for name, value in own.items() if value is not None})
 
 
 def _traits(provider: Provider, configuration: Configuration) -> Traits:
@@ -164,77 +291,3 @@ def _traits(provider: Provider, configuration: Configuration) -> Traits:
         reasoning_field=entry.reasoning_field,
         default_max_tokens=configuration.routing.default_max_tokens,
     )
-
-
-async def serve(configuration: Configuration, *, ready: Callable[[str], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. `ready` is told the address. Raises OSError when it cannot
-    listen.
-    """
-    app = build(configuration)
-    server = configuration.server
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, stop, loop)
-    runner = Runner(
-        app.web,
-        handler_cancellation=True,
-        access_log=None,
-        keepalive_timeout=server.keep_alive,
-        shutdown_timeout=server.drain,
-        max_line_size=16 * 1024,
-        max_field_size=16 * 1024,
-    )
-    await app.start()
-    try:
-        await runner.setup()
-        listener = _listen(server.host, server.port)
-        site = web.SockSite(runner, listener, ssl_context=_tls(server.tls_cert, server.tls_key), backlog=1024)
-        await site.start()
-        host, port = listener.getsockname()[:2]
-        ready(f"{'https' if server.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}")
-        _settle_memory()
-        await stop.wait()
-        app.health.draining = True
-    finally:
-        await runner.cleanup()
-        await app.close()
-
-
-def _settle_memory() -> None:
-    """Takes what was built out of the collector's sight, and has it look at the rest less often.
-
-    Calls free what they make by reference counting. By default the collector runs every few calls, and walking the
-    whole program each time is what the slowest of them wait for.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-
-
-def _stop(stop: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
-    """The first signal drains; the default action of a second one ends the process at once."""
-    stop.set()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
-    if certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    return context

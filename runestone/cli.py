@@ -19,12 +19,13 @@ from pathlib import Path
 import uvloop
 
 from runestone import __version__
-from runestone.app import model_names, serve
+from runestone.app import model_names
 from runestone.config.load import SIMULATED, load
 from runestone.config.render import render
 from runestone.config.schema import Configuration, Port
 from runestone.core.keys import digest, new_key
 from runestone.errors import ConfigurationError
+from runestone.serving import serve
 from runestone.telemetry import logs
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2

@@ -4,14 +4,14 @@
     ├─ ConfigurationError              -    (start-up only, lists every fault)                gateway
     ├─ ClientError                                                                            client    never
     │   ├─ BadRequest                 400   invalid_request_error   bad_request
-    │   ├─ Unauthorized               401   invalid_request_error   missing_authorization | invalid_api_key |
-    expired_api_key
+    │   ├─ Unauthorized               401   invalid_request_error   missing_authorization, {invalid,expired}_api_key
     │   ├─ Forbidden                  403   permission_error        insufficient_permissions  (source: policy)
     │   ├─ NotFound                   404   invalid_request_error   not_found | model_not_found
     │   ├─ MethodNotAllowed           405   invalid_request_error   method_not_allowed
     │   └─ TooLarge                   413   invalid_request_error   request_too_large
+    ├─ RateLimited                    429   rate_limit_error        rate_limit_exceeded      policy    no, retry_after
     ├─ ProviderError                                                                          provider
-    │   ├─ ProviderRefused            4xx   the provider's type, code, param, message         429, 408 only
+    │   ├─ ProviderRefused            4xx   the provider's type, code, param, message         408, 429; others elsewhere
     │   ├─ ProviderFailed             502   api_error               provider_error            yes
     │   ├─ ProviderUnreachable        502   api_error               provider_error            yes
     │   ├─ StreamBroken               502   api_error               provider_error            no (bytes have gone out)
@@ -31,8 +31,8 @@ from typing import ClassVar
 class RunestoneError(Exception):
     """A failure with an answer: `status` (HTTP), `type`, `code`, `param` and `message` as the client will read them.
 
-    `source` says who is to blame (client, policy, provider, gateway); `retryable` whether another target may be tried;
-    `retry_after` is in seconds, None when unknown.
+    `source` says who is to blame (client, policy, provider, gateway); `retryable` whether another attempt may mend it,
+    `elsewhere` whether only another target may; `retry_after` is in seconds, None when unknown.
     """
 
     status: int = 500
@@ -40,6 +40,7 @@ class RunestoneError(Exception):
     code: str | None = "internal_error"
     source: ClassVar[str] = "gateway"
     retryable: bool = False
+    elsewhere: bool = False
 
     def __init__(
         self,
@@ -105,6 +106,15 @@ class TooLarge(ClientError):
     code = "request_too_large"
 
 
+class RateLimited(RunestoneError):
+    """A limit of the caller's key; `retry_after` is the real wait."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    source = "policy"
+
+
 class ProviderError(RunestoneError):
     """The provider failed or refused.
 
@@ -143,6 +153,7 @@ class ProviderRefused(ProviderError):
         self.type = type
         self.code = code
         self.retryable = status in (408, 429)
+        self.elsewhere = status in (401, 402, 403, 404)
         self.body: bytes | None = None
         self.headers: list[tuple[str, str]] = []
 
@@ -162,10 +173,11 @@ class StreamBroken(ProviderError):
 
 
 class ProviderTimeout(ProviderError):
-    """A deadline passed; the message says which: connect, first_byte, between_bytes or total."""
+    """A deadline passed; the message says which: connect, first_byte, between_bytes, ttft or total (`is_total`)."""
 
     status = 504
     code = "timeout"
+    is_total = False
 
 
 class Unavailable(RunestoneError):

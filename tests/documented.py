@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from datetime import datetime
+from enum import StrEnum
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -18,6 +19,8 @@ SECTIONS: dict[str, type] = {
     "[providers.NAME]": schema.Provider,
     "[providers.NAME.simulated]": schema.Simulated,
     "[models.NAME]": schema.Model,
+    "[pool]": schema.Pool,
+    "[breaker]": schema.Breaker,
     "[routing]": schema.Routing,
     "[routing.timeouts]": schema.Timeouts,
     "[log]": schema.Log,
@@ -51,10 +54,13 @@ def _type(kind: Any) -> str:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (UnionType, Union):
         return _type(next(argument for argument in arguments if argument is not type(None)))
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return ", ".join(f'"{member}"' for member in kind)
     if origin is Literal:
         return ", ".join(f'"{argument}"' for argument in arguments)
     if origin is tuple:
-        return f"list of {_type(arguments[0])}s"
+        inner = _type(arguments[0])
+        return f"list of {inner}" if inner.startswith('"') else f"list of {inner}s"
     if origin is dict:
         return "table"
     return _NAMES.get(kind, "table")

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from runestone.app import App, build
 from runestone.config.load import load
-from runestone.edge.server import Runner
+from runestone.edge.server import HTTP_LIMITS, Runner
 
 
 @dataclass
@@ -31,7 +31,7 @@ async def start_gateway(toml: str, folder: Path, environ: dict[str, str]) -> Asy
     file = folder / "runestone.toml"
     file.write_text(toml)
     app = build(load(file, environ))
-    runner = Runner(app.web, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
+    runner = Runner(app.web, shutdown_timeout=1.0, **HTTP_LIMITS)
     await app.start()
     try:
         await runner.setup()
@@ -43,11 +43,16 @@ async def start_gateway(toml: str, folder: Path, environ: dict[str, str]) -> Asy
         await app.close()
 
 
+ONE_ATTEMPT = "routing.retries = 0\npool.warmup = 0\n"
+"""For what is seen at the provider: no second attempts, no connections nobody asked for."""
+
+
 def relay(url: str, *, dialect: str = "openai", extra: str = "") -> str:
     """The configuration of a gateway with one provider, `up`, that offers the model `m` under its own name."""
     kind, base = ("anthropic", url) if dialect == "anthropic" else ("openai-compatible", url + "/v1")
     keys = 'api_keys = ["env:UP_KEY"]'
-    return f'[providers.up]\nkind = "{kind}"\nbase_url = "{base}"\nmodels = ["m"]\n{keys}\n{extra}\n'
+    provider = f'[providers.up]\nkind = "{kind}"\nbase_url = "{base}"\nmodels = ["m"]\n{keys}\n'
+    return f"{ONE_ATTEMPT}{provider}{extra}\n"
 
 
 ENVIRON = {"UP_KEY": "up-secret-0123456789"}

@@ -8,21 +8,39 @@ Rule: every fault is reported, not the first one. Deliberately absent: defaults 
 from __future__ import annotations
 
 import re
+import ssl
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from yarl import URL
+
 from runestone.config.reader import Faults, Reader, nearest
 from runestone.config.schema import Auth, Configuration, Provider, Secret, Server, Simulated
+from runestone.config.units import parse_duration
 from runestone.core.names import matcher
 from runestone.errors import ConfigurationError
 from runestone.providers import catalog
 
 SIMULATED = "simulated"
+HEDGE_P95 = "p95"
 DEFAULT_FILE = Path("runestone.toml")
 
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OWN_HEADERS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -55,6 +73,18 @@ def _complete(configuration: Configuration, faults: Faults, environ: Mapping[str
     complete = replace(configuration, providers=providers)
     _check_models(complete, faults)
     _check_auth(complete.auth, faults)
+    for name, provider in providers.items():
+        if provider.passthrough and provider.api_keys:
+            message = "and passthrough exclude each other: nobody could tell whose credential went up"
+            faults.add_unless_known(f"providers.{name}.api_keys", message)
+        if provider.passthrough and complete.auth.required:
+            message = "has no use with auth.required: clients then show keys of ours, and those never go up"
+            faults.add_unless_known(f"providers.{name}.passthrough", message)
+    if complete.routing.hedge not in (None, HEDGE_P95):
+        try:
+            parse_duration(complete.routing.hedge)
+        except ValueError as error:
+            faults.add_unless_known("routing.hedge", f'must be "{HEDGE_P95}", or {str(error).removeprefix("must be ")}')
     complete = replace(complete, server=_complete_server(complete.server, faults, base))
     if faults.lines:
         raise ConfigurationError(faults.lines)
@@ -65,12 +95,15 @@ def _complete_server(server: Server, faults: Faults, base: Path) -> Server:
     if server.tls_cert is None and server.tls_key is None:
         return server
     if server.tls_cert is None or server.tls_key is None:
-        faults.add("server.tls_cert", "tls_cert and tls_key go together")
+        faults.add_unless_known("server.tls_cert", "tls_cert and tls_key go together")
         return server
     certificate, key = base / server.tls_cert, base / server.tls_key
-    for name, path in (("tls_cert", certificate), ("tls_key", key)):
-        if not path.is_file():
-            faults.add(f"server.{name}", "the file cannot be read")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except ssl.SSLError:
+        faults.add_unless_known("server.tls_cert", "it and tls_key are not a certificate and its key, in PEM")
+    except OSError as error:
+        faults.add_unless_known("server.tls_cert", f"it or tls_key cannot be read: {error.strerror}")
     return replace(server, tls_cert=str(certificate), tls_key=str(key))
 
 
@@ -88,14 +121,18 @@ def _complete_provider(name: str, given: Provider, faults: Faults, reader: Reade
     path = f"providers.{name}"
     kind = given.kind or name
     if not _PROVIDER_NAME.fullmatch(name):
-        faults.add(path, "a provider's name is letters, digits, '.', '_' and '-'")
+        faults.add_unless_known(path, "a provider's name is letters, digits, '.', '_' and '-'")
+    if not 400 <= given.simulated.status <= 599:
+        faults.add_unless_known(f"{path}.simulated.status", "must be the status of an error, 400 to 599")
     if kind == SIMULATED:
         return replace(given, kind=kind, models=given.models or (SIMULATED,))
     if given.simulated != Simulated():
-        faults.add(f"{path}.simulated", "is only for kind 'simulated'; this provider is real")
+        faults.add_unless_known(f"{path}.simulated", "is only for kind 'simulated'; this provider is real")
     entry = catalog.CATALOG.get(kind)
     if entry is None:
-        faults.add(f"{path}.kind", f"unknown provider {kind!r}{nearest(kind, [*catalog.CATALOG, SIMULATED])}")
+        faults.add_unless_known(
+            f"{path}.kind", f"unknown provider {kind!r}{nearest(kind, [*catalog.CATALOG, SIMULATED])}"
+        )
         return given
     base_url = (given.base_url or entry.base_url).rstrip("/")
     _check_base_url(base_url, given.base_url, path, faults)
@@ -117,11 +154,20 @@ def _complete_provider(name: str, given: Provider, faults: Faults, reader: Reade
 
 def _check_base_url(base_url: str, given: str | None, path: str, faults: Faults) -> None:
     if not base_url:
-        faults.add(f"{path}.base_url", "is missing: this kind has no address of its own")
+        faults.add_unless_known(f"{path}.base_url", "is missing: this kind has no address of its own")
     elif "{" in base_url:
-        faults.add(f"{path}.base_url", f"is needed, with your own name in it: {base_url}")
+        faults.add_unless_known(f"{path}.base_url", f"is needed, with your own name in it: {base_url}")
     elif not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s?#@]*)?", base_url):
-        faults.add(f"{path}.base_url", "must be an http(s) address without credentials, query or fragment")
+        faults.add_unless_known(f"{path}.base_url", "must be an http(s) address without credentials, query or fragment")
+    else:
+        try:
+            is_sound = bool(URL(base_url).host)
+        except ValueError:
+            is_sound = False
+        if not is_sound:
+            faults.add_unless_known(
+                f"{path}.base_url", "must be an http(s) address with a host, and a port below 65536"
+            )
 
 
 def _usual_key(entry: catalog.CatalogEntry, path: str, faults: Faults, reader: Reader) -> tuple[Secret, ...]:
@@ -130,45 +176,60 @@ def _usual_key(entry: catalog.CatalogEntry, path: str, faults: Faults, reader: R
             try:
                 return (reader.secret(f"env:{env}"),)
             except ValueError as error:
-                faults.add(f"{path}.api_keys", f"{env}: {error}")
+                faults.add_unless_known(f"{path}.api_keys", f"{env}: {error}")
                 return ()
     if entry.env:
-        faults.add(f"{path}.api_keys", f'is missing: set {entry.env[0]}, or name your own variable: ["env:NAME"]')
+        faults.add_unless_known(
+            f"{path}.api_keys", f'is missing: set {entry.env[0]}, or name your own variable: ["env:NAME"]'
+        )
     return ()
 
 
 def _header(name: str, value: str, path: str, faults: Faults, reader: Reader) -> str:
     if not _HEADER_NAME.fullmatch(name):
-        faults.add(f"{path}.headers", f"{name!r} is not a header's name")
+        faults.add_unless_known(f"{path}.headers", f"{name!r} is not a header's name")
+    if name.lower() in _OWN_HEADERS:
+        faults.add_unless_known(f"{path}.headers.{name}", "is set by the gateway itself")
     if value.startswith(("env:", "file:")):
         try:
             return reader.secret(value).value
         except ValueError as error:
-            faults.add(f"{path}.headers.{name}", str(error))
+            faults.add_unless_known(f"{path}.headers.{name}", str(error))
     if not value.isprintable():
-        faults.add(f"{path}.headers.{name}", "has characters that no header can carry")
+        faults.add_unless_known(f"{path}.headers.{name}", "has characters that no header can carry")
     return value
 
 
 def _check_models(configuration: Configuration, faults: Faults) -> None:
+    providers = configuration.providers.keys()
     for name, model in configuration.models.items():
+        if model.weights and len(model.weights) != len(model.targets):
+            faults.add_unless_known(f"models.{name}.weights", "needs one weight for each target")
+        if any(weight < 1 for weight in model.weights):
+            faults.add_unless_known(f"models.{name}.weights", "a weight is at least 1")
         if not model.targets:
-            faults.add(f"models.{name}.targets", "is missing: name at least one provider/model")
+            faults.add_unless_known(f"models.{name}.targets", "is missing: name at least one provider/model")
+        owners = {target.partition("/")[0] for target in model.targets}
+        if len(owners) > 1 and any(configuration.providers[owner].passthrough for owner in owners & providers):
+            message = "mix a passthrough provider with another: a client's credential is for one of them"
+            faults.add_unless_known(f"models.{name}.targets", message)
         for index, target in enumerate(model.targets):
             provider, slash, upstream = target.partition("/")
             if not slash or not upstream:
-                faults.add(f"models.{name}.targets[{index}]", f"must be provider/model, not {target!r}")
+                faults.add_unless_known(f"models.{name}.targets[{index}]", f"must be provider/model, not {target!r}")
             elif provider not in configuration.providers:
                 hint = nearest(provider, configuration.providers)
-                faults.add(f"models.{name}.targets[{index}]", f"no provider {provider!r} is configured{hint}")
+                faults.add_unless_known(
+                    f"models.{name}.targets[{index}]", f"no provider {provider!r} is configured{hint}"
+                )
     for name, meant in configuration.aliases.items():
         if name in configuration.models:
-            faults.add(f"aliases.{name}", "is a name in [models] too")
+            faults.add_unless_known(f"aliases.{name}", "is a name in [models] too")
         if meant in configuration.aliases:
-            faults.add(f"aliases.{name}", f"{meant!r} is itself an alias; name what it stands for")
+            faults.add_unless_known(f"aliases.{name}", f"{meant!r} is itself an alias; name what it stands for")
         elif meant not in configuration.models and not _is_known(meant, configuration.providers):
             hint = nearest(meant, [*configuration.models, *configuration.providers])
-            faults.add(f"aliases.{name}", f"{meant!r} is no model of [models] or of a provider{hint}")
+            faults.add_unless_known(f"aliases.{name}", f"{meant!r} is no model of [models] or of a provider{hint}")
 
 
 def _is_known(name: str, providers: Mapping[str, Provider]) -> bool:
@@ -183,14 +244,16 @@ def _check_auth(auth: Auth, faults: Faults) -> None:
     for index, key in enumerate(auth.keys):
         path = f"auth.keys[{index}]"
         if (key.sha256 is None) == (key.key is None):
-            faults.add(path, "needs exactly one of sha256 and key")
+            faults.add_unless_known(path, "needs exactly one of sha256 and key")
         if key.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", key.sha256):
-            faults.add(f"{path}.sha256", "must be 64 hexadecimal digits, as `runestone keys new` prints them")
+            faults.add_unless_known(
+                f"{path}.sha256", "must be 64 hexadecimal digits, as `runestone keys new` prints them"
+            )
         if key.name in names:
-            faults.add(f"{path}.name", f"{key.name!r} is used twice")
+            faults.add_unless_known(f"{path}.name", f"{key.name!r} is used twice")
         names.add(key.name)
         if key.sha256 is not None and key.sha256.lower() in digests:
-            faults.add(f"{path}.sha256", "is the digest of a key above")
+            faults.add_unless_known(f"{path}.sha256", "is the digest of a key above")
         digests.add((key.sha256 or "").lower())
     if auth.required and not auth.keys:
-        faults.add("auth.required", "is true but no [[auth.keys]] is listed: nobody could call")
+        faults.add_unless_known("auth.required", "is true but no [[auth.keys]] is listed: nobody could call")

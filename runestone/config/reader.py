@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal, TypeVar, get_args, get_origin
 
@@ -31,9 +32,17 @@ class Faults:
     def __init__(self, source: str) -> None:
         self.lines: list[str] = []
         self._source = source
+        self._paths: list[str] = []
+
+    def add_unless_known(self, path: str, message: str) -> None:
+        """Notes what a second look found, unless the table it lies in has a fault already that may be its cause."""
+        table = path.rpartition(".")[0]
+        if not any(known == path or known.startswith((f"{table}.", f"{table}[")) for known in self._paths):
+            self.add(path, message)
 
     def add(self, path: str, message: str) -> None:
         """Notes a fault at the dotted `path`; a line stays one line whatever a key is called."""
+        self._paths.append(path)
         line = f"{self._source}:{path}: {message}"
         self.lines.append(line if line.isprintable() else "".join(s if s.isprintable() else "?" for s in line))
 
@@ -67,7 +76,7 @@ class Reader:
         }
 
     def table(self, kind: type[T], value: object, path: str) -> T | None:
-        """An instance of the dataclass `kind`, None after a fault."""
+        """An instance of the dataclass `kind`, with defaults for what was wrong; None when something needed is."""
         if not isinstance(value, dict):
             self._faults.add(path, f"must be a table, not {_name(value)}")
             return None
@@ -77,16 +86,20 @@ class Reader:
             if name not in known:
                 self._faults.add(_join(path, name), f"unknown key{nearest(name, known)}")
         given: dict[str, object] = {}
-        sound = True
+        is_whole = True
         for name, field in known.items():
-            if name in value:
-                before = len(self._faults.lines)
-                given[name] = self.value(hints[name], value[name], _join(path, name))
-                sound = sound and len(self._faults.lines) == before
-            elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-                self._faults.add(_join(path, name), "is missing")
-                sound = False
-        return kind(**given) if sound else None
+            has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+            if name not in value:
+                if not has_default:
+                    self._faults.add(_join(path, name), "is missing")
+                is_whole = is_whole and has_default
+                continue
+            read = self.value(hints[name], value[name], _join(path, name))
+            if read is not None:
+                given[name] = read
+            # A wrong value counts as its default from here on, so that what depends on it can be checked as well.
+            is_whole = is_whole and (read is not None or has_default)
+        return kind(**given) if is_whole else None
 
     def value(self, kind: object, value: object, path: str) -> object:
         """`value` as the type `kind`; None after a fault."""
@@ -96,6 +109,9 @@ class Reader:
             return self.value(kind, value, path)
         if origin is Literal:
             return self._choice(arguments, value, path)
+        if isinstance(kind, type) and issubclass(kind, StrEnum):
+            chosen = self._choice(tuple(member.value for member in kind), value, path)
+            return None if chosen is None else kind(str(chosen))
         if origin is tuple:
             return self._list(arguments[0], value, path)
         if origin is dict:
@@ -143,13 +159,15 @@ class Reader:
         if not isinstance(value, list):
             self._faults.add(path, f"must be a list, not {_name(value)}")
             return None
-        return tuple(self.value(kind, item, f"{path}[{index}]") for index, item in enumerate(value))
+        read = (self.value(kind, item, f"{path}[{index}]") for index, item in enumerate(value))
+        return tuple(item for item in read if item is not None)
 
     def _mapping(self, kind: object, value: object, path: str) -> object:
         if not isinstance(value, dict):
             self._faults.add(path, f"must be a table, not {_name(value)}")
             return None
-        return {name: self.value(kind, item, _join(path, name)) for name, item in value.items()}
+        read = {name: self.value(kind, item, _join(path, name)) for name, item in value.items()}
+        return {name: item for name, item in read.items() if item is not None}
 
 
 def _join(path: str, name: str) -> str:

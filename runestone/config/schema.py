@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NewType
 
+from runestone.core.strategy import Strategy
+
 Duration = NewType("Duration", float)
 """Seconds; written with a unit."""
 Size = NewType("Size", int)
@@ -52,6 +54,16 @@ class Key:
     )
     key: Secret | None = field(default=None, metadata={"doc": "the key itself, by reference; instead of `sha256`"})
     models: tuple[str, ...] = field(default=("*",), metadata={"doc": "names or patterns of the models it may use"})
+    requests_per_minute: int | None = field(default=None, metadata={"doc": "calls it may begin, refilled smoothly"})
+    requests_per_hour: int | None = field(default=None, metadata={"doc": "the same over an hour"})
+    tokens_per_minute: int | None = field(
+        default=None, metadata={"doc": "tokens in and out: estimated when a call begins, corrected when it ends"}
+    )
+    concurrent_requests: int | None = field(default=None, metadata={"doc": "calls at a time"})
+    queue: Duration | None = field(
+        default=None, metadata={"doc": "how long a call over a limit waits for its turn instead of getting a 429"}
+    )
+    admin: bool = field(default=False, metadata={"doc": "whether it may use the admin endpoints"})
     active: bool = field(default=True, metadata={"doc": "false refuses it without forgetting it"})
     expires: datetime | None = field(default=None, metadata={"doc": "a TOML date-time after which it is refused"})
 
@@ -79,6 +91,34 @@ class Simulated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    default_size: int = field(default=50, metadata={"doc": "connections kept to a provider"})
+    max_overflow: int = field(
+        default=4000, metadata={"doc": "more, while they are needed: a stream holds its connection for its whole life"}
+    )
+    checkout_timeout: Duration = field(
+        default=Duration(5.0), metadata={"doc": "how long a call waits for a connection before it is a 503"}
+    )
+    max_waiting: int = field(default=1000, metadata={"doc": "calls that may wait for one at a time"})
+    health_check_interval: Duration = field(
+        default=Duration(30.0), metadata={"doc": "between two cheap GETs that tell whether a provider is well"}
+    )
+    warmup: int = field(default=5, metadata={"doc": "connections opened at the start"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOverride:
+    """The keys of Pool, each as it is there unless given."""
+
+    default_size: int | None = field(default=None, metadata={"doc": "as in `[pool]`"})
+    max_overflow: int | None = field(default=None, metadata={"doc": "as in `[pool]`"})
+    checkout_timeout: Duration | None = field(default=None, metadata={"doc": "as in `[pool]`"})
+    max_waiting: int | None = field(default=None, metadata={"doc": "as in `[pool]`"})
+    health_check_interval: Duration | None = field(default=None, metadata={"doc": "as in `[pool]`"})
+    warmup: int | None = field(default=None, metadata={"doc": "as in `[pool]`"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     kind: str = field(default="", metadata={"doc": "a name from docs/providers.md; the table's own name when left out"})
     base_url: str | None = field(default=None, metadata={"doc": "where it answers, when not at the catalog's address"})
@@ -96,16 +136,22 @@ class Provider:
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = field(
         default=None, metadata={"doc": "how it calls the limit of an answer"}
     )
+    pool: PoolOverride = field(default=PoolOverride(), metadata={"doc": "keys of `[pool]` for this provider alone"})
     simulated: Simulated = field(default=Simulated(), metadata={"doc": "only for kind `simulated`: how it behaves"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    strategy: Literal["priority"] = field(
-        default="priority", metadata={"doc": "`priority`: the targets in the order given"}
+    strategy: Strategy | None = field(
+        default=None,
+        metadata={"doc": "the order in which targets are asked (docs/routing.md); left out, `routing.policy`"},
     )
     targets: tuple[str, ...] = field(
         default=(), metadata={"doc": "`provider/model`, the next one when one cannot answer"}
+    )
+    weights: tuple[int, ...] = field(default=(), metadata={"doc": "one for each target, for strategies that use them"})
+    fallback_on: tuple[Literal["context_window", "content_policy"], ...] = field(
+        default=(), metadata={"doc": "refusals after which the next target is asked too"}
     )
 
 
@@ -124,7 +170,33 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    enabled: bool = field(default=True, metadata={"doc": "false: a failing target is asked again and again"})
+    failure_threshold: int = field(default=5, metadata={"doc": "failures in a row that take a target out"})
+    success_threshold: int = field(default=2, metadata={"doc": "successes that bring it back"})
+    reset_timeout: Duration = field(
+        default=Duration(30.0), metadata={"doc": "how long it rests before a few calls may try it"}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
+    policy: Literal["default", "cost", "health", "enhanced"] = field(
+        default="default", metadata={"doc": "the strategy of models that name none (docs/routing.md)"}
+    )
+    retries: int = field(default=2, metadata={"doc": "attempts after every target has been asked once"})
+    retry_budget: Ratio = field(
+        default=Ratio(0.2), metadata={"doc": "retries and hedges, as a share of the calls of the last seconds"}
+    )
+    hedge: str | None = field(
+        default=None, metadata={"doc": 'ask a second target when the first takes longer than "p95", or than a duration'}
+    )
+    ttft_timeout: Duration | None = field(
+        default=None, metadata={"doc": "how long a stream may take to its first event before the next target is asked"}
+    )
+    adaptive_concurrency: bool = field(
+        default=True, metadata={"doc": "give a target that slows down under load fewer calls at once"}
+    )
     timeouts: Timeouts = field(
         default=Timeouts(), metadata={"doc": "how long a call waits for what; each gives a 504 that says which"}
     )
@@ -151,4 +223,6 @@ class Configuration:
     models: dict[str, Model] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     routing: Routing = Routing()
+    pool: Pool = Pool()
+    breaker: Breaker = Breaker()
     log: Log = Log()

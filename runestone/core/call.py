@@ -41,6 +41,7 @@ class Caller:
     """Who calls: the listed key, or nobody in particular."""
 
     name: str = "anonymous"
+    admin: bool = False
     models: tuple[str, ...] = ("*",)
 
 
@@ -68,8 +69,12 @@ class Call:
 
     # what happened
     targets: tuple[Target, ...] = ()
+    fallback_on: frozenset[str] = frozenset()
+    """Refusals of a provider after which the next target is asked too: "context_window", "content_policy"."""
     target: Target | None = None
     attempts: int = 0
+    failures: list[tuple[Target, str]] = field(default_factory=list)
+    """Attempts that failed: where, and with which error code."""
     waited: float = 0.0
     """Seconds spent waiting for providers, up to the head of the answer."""
     head: float | None = None

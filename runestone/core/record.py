@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runestone.core.call import Operation
+from runestone.core.call import Operation, Target
 from runestone.core.summary import Summary
 
 CLIENT_CLOSED = 499
@@ -34,6 +34,8 @@ class Record:
     error: str | None
     source: str | None
     attempts: int
+    failures: tuple[tuple[Target, str], ...]
+    """Attempts that failed before this outcome: where, and the error code."""
     duration: float
     waited: float
     head: float | None

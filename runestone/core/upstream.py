@@ -38,6 +38,9 @@ class UpstreamReply(Protocol):
     async def read(self) -> bytes:
         """The whole body. Raises ProviderError."""
 
+    def redact(self, text: str) -> str:
+        """`text` without our credentials, whole or starred out in the middle."""
+
     async def read_some(self) -> bytes:
         """What the next read brings, b"" at a clean end. Raises ProviderError."""
 

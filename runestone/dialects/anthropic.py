@@ -14,6 +14,7 @@ from runestone.core.call import Operation
 from runestone.core.json import JsonObject
 from runestone.core.summary import Summary
 from runestone.dialects.dialect import NUMBER, Types, check_messages, check_positive, check_types, count, text
+from runestone.dialects.usage import read_messages
 from runestone.errors import BadRequest, ProviderFailed, ProviderRefused, RunestoneError
 
 _TYPES: Types = {
@@ -91,33 +92,12 @@ class Anthropic:
         summary.response_id = text(answer.get("id"))
         summary.model = text(answer.get("model"))
         summary.finish_reason = text(answer.get("stop_reason"))
-        read_usage(answer.get("usage"), summary)
+        read_messages(answer.get("usage"), summary)
 
 
 def type_of(status: int) -> str:
     """Anthropic's error type for an HTTP status."""
     return STATUS_TYPES.get(status) or ("invalid_request_error" if status < 500 else "api_error")
-
-
-def read_usage(usage: object, summary: Summary) -> None:
-    """Token counts of a `usage` object, cumulative over a stream; `input_tokens` there leaves out cached ones, ours
-    do not.
-    """
-    if type(usage) is not dict:
-        return
-    read, written = count(usage.get("cache_read_input_tokens")), count(usage.get("cache_creation_input_tokens"))
-    fresh, output = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
-    if read is not None:
-        summary.cached_tokens = read
-    if written is not None:
-        summary.cache_write_tokens = written
-    if fresh is not None:
-        summary.input_tokens = fresh + (summary.cached_tokens or 0) + (summary.cache_write_tokens or 0)
-    if output is not None:
-        summary.output_tokens = output
-    details = usage.get("output_tokens_details")
-    if type(details) is dict:
-        summary.reasoning_tokens = count(details.get("thinking_tokens"))
 
 
 def _error_object(error: RunestoneError, request_id: str) -> dict[str, object]:

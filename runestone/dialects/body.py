@@ -1,9 +1,8 @@
 """The client's bytes: read once, strictly, and sent on unchanged but for the model's name.
 
 Rule: what we understand must be what the provider will understand, so anything two parsers may read differently is
-refused:
-duplicate names, NaN, lone surrogates, invalid UTF-8 (RFC 8259 sections 4, 6, 8), and nesting deeper than can be
-written again.
+refused: duplicate names, NaN, lone surrogates, invalid UTF-8 (RFC 8259 sections 4, 6, 8), and nesting deeper than can
+be written again.
 """
 
 from __future__ import annotations

@@ -54,6 +54,10 @@ class Passage(Protocol):
     def started(self) -> bool:
         """Whether content has come."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether the stream's own end marker has come: nothing that matters can follow."""
+
     def request(self) -> bytes:
         """The body to send. Raises BadRequest for what cannot be carried over."""
 

@@ -1,8 +1,7 @@
 """The OpenAI dialect: chat completions, completions, embeddings.
 
-Source: https://platform.openai.com/docs/api-reference. Compatible servers write errors and usage in their own ways;
-what was
-seen of that in real traffic is read here too.
+Source: https://platform.openai.com/docs/api-reference. Compatible servers write errors in their own ways; what
+was seen of that in real traffic is read here too.
 Rule: only what is certain is refused; unknown fields are the provider's business.
 """
 
@@ -15,7 +14,8 @@ import orjson
 from runestone.core.call import Operation
 from runestone.core.json import JsonObject
 from runestone.core.summary import Summary
-from runestone.dialects.dialect import NUMBER, Types, check_messages, check_positive, check_types, count
+from runestone.dialects.dialect import NUMBER, Types, check_messages, check_positive, check_types
+from runestone.dialects.usage import read_chat
 from runestone.errors import BadRequest, ProviderFailed, ProviderRefused, RunestoneError
 
 _SHARED: Types = {
@@ -77,9 +77,7 @@ _FROM_ANTHROPIC: dict[str, tuple[str, str | None]] = {
     "timeout_error": ("api_error", "timeout"),
     "overloaded_error": ("api_error", "service_unavailable"),
 }
-"""An Anthropic provider's error types as an OpenAI client reads them: (type, code). docs/crossing.md shows this
-table.
-"""
+"""An Anthropic provider's error types as an OpenAI client reads them: (type, code)."""
 
 
 class OpenAI:
@@ -129,22 +127,9 @@ class OpenAI:
             )
         summary.response_id = _text(answer.get("id"))
         summary.model = _text(answer.get("model"))
-        read_usage(answer.get("usage"), summary)
+        read_chat(answer.get("usage"), summary)
         if choices and type(choices[0]) is dict:
             summary.finish_reason = _text(choices[0].get("finish_reason"))
-
-
-def read_usage(usage: object, summary: Summary) -> None:
-    """Token counts of a `usage` object; whatever is missing or odd stays None."""
-    if type(usage) is not dict:
-        return
-    summary.input_tokens = count(usage.get("prompt_tokens"))
-    summary.output_tokens = count(usage.get("completion_tokens"))
-    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    if type(prompt) is dict:
-        summary.cached_tokens = count(prompt.get("cached_tokens"))
-    if type(completion) is dict:
-        summary.reasoning_tokens = count(completion.get("reasoning_tokens"))
 
 
 def _error_object(error: RunestoneError) -> dict[str, object]:

@@ -74,14 +74,21 @@ def passage(call: Call, model: str, traits: Traits, provider: str, now: float) -
     body = call.body if call.fields.get("model") == model else with_model(call.body, call.fields, model)
     if traits.dialect == ANTHROPIC.name:
         return AnthropicRelay(ANTHROPIC, operation, body)
-    choices = call.fields.get("n")
+    choices = _choices(call)
     return OpenAIRelay(
         OPENAI,
         operation,
         body,
         ends_with_done=traits.ends_with_done,
-        choices=choices if type(choices) is int else 1,
+        choices=choices,
     )
+
+
+def _choices(call: Call) -> int:
+    """How many choices the answer will have: `n` for each prompt."""
+    n, prompts = call.fields.get("n"), call.fields.get("prompt")
+    several = type(prompts) is list and bool(prompts) and type(prompts[0]) is not int
+    return (n if type(n) is int else 1) * (len(prompts) if several and type(prompts) is list else 1)
 
 
 def counted_here(call: Call, traits: Traits) -> bytes | None:
@@ -111,6 +118,10 @@ class Crossing:
     @property
     def started(self) -> bool:
         return self._stream.started
+
+    @property
+    def complete(self) -> bool:
+        return self._stream.complete
 
     def request(self) -> bytes:
         return self._body
@@ -165,4 +176,6 @@ def _written(answer: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(answer)
     except TypeError:
-        raise ProviderFailed("the provider's answer is nested too deeply to be carried over") from None
+        raise ProviderFailed(
+            "the provider's answer cannot be written in the client's dialect: nested too deeply, or not Unicode"
+        ) from None

@@ -6,6 +6,7 @@ reason, the usage, an error, and the end marker.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -15,9 +16,9 @@ import orjson
 
 from runestone.core.call import Operation
 from runestone.core.summary import Summary
-from runestone.dialects import anthropic, openai
-from runestone.dialects.dialect import Dialect, text
+from runestone.dialects.dialect import Dialect, count, text
 from runestone.dialects.sse import Decoder
+from runestone.dialects.usage import read_chat, read_messages
 from runestone.errors import ProviderError, ProviderFailed, StreamBroken
 
 _TOKEN = re.compile(
@@ -33,7 +34,7 @@ _MOST_CHOICES = 128
 class Relay:
     """A passage (see Passage) that changes nothing. `request_body` already names the provider's model."""
 
-    __slots__ = ("_dialect", "_operation", "_request", "failure", "started", "summary")
+    __slots__ = ("_dialect", "_operation", "_request", "complete", "failure", "started", "summary")
 
     def __init__(self, dialect: Dialect, operation: Operation, request_body: bytes) -> None:
         self._dialect = dialect
@@ -42,6 +43,7 @@ class Relay:
         self.summary = Summary()
         self.failure: ProviderError | None = None
         self.started = False
+        self.complete = False
 
     def request(self) -> bytes:
         return self._request
@@ -60,7 +62,7 @@ class Relay:
 class OpenAIRelay(Relay):
     """Ends with `data: [DONE]`; with `ends_with_done` False (a quirk) a finish reason for every choice will do."""
 
-    __slots__ = ("_ends_with_done", "_recent", "_unfinished")
+    __slots__ = ("_choices", "_ends_with_done", "_finished", "_recent")
 
     def __init__(
         self, dialect: Dialect, operation: Operation, request_body: bytes, *, ends_with_done: bool, choices: int = 1
@@ -68,12 +70,15 @@ class OpenAIRelay(Relay):
         super().__init__(dialect, operation, request_body)
         self._recent: deque[bytes] = deque(maxlen=_RECENT + min(choices, _MOST_CHOICES))
         self._ends_with_done = ends_with_done
-        self._unfinished = choices
+        self._choices = choices
+        self._finished: set[object] = set()
 
     def feed(self, block: bytes) -> bytes:
         if not self.started and _TOKEN.search(block):
             self.started = True
         self._recent.append(block)
+        if b"[DONE]" in block[-16:]:  # where it stands in every stream that has one
+            self.complete = True
         if not self._ends_with_done:
             self._note_finished(block)
         return block
@@ -89,7 +94,7 @@ class OpenAIRelay(Relay):
                 break  # what comes after the finish (usage, the end marker) has been read
         if self.failure is not None:
             raise self.failure
-        if done or (not self._ends_with_done and self._unfinished <= 0):
+        if done or (not self._ends_with_done and len(self._finished) >= self._choices):
             return b""
         raise StreamBroken("the provider's stream ended before its end marker")
 
@@ -103,7 +108,7 @@ class OpenAIRelay(Relay):
         summary.response_id = summary.response_id or text(chunk.get("id"))
         summary.model = summary.model or text(chunk.get("model"))
         if summary.output_tokens is None:
-            openai.read_usage(chunk.get("usage"), summary)
+            read_chat(chunk.get("usage"), summary)
         for choice in _choices(chunk):
             if not choice.get("index"):
                 summary.finish_reason = summary.finish_reason or text(choice.get("finish_reason"))
@@ -112,7 +117,8 @@ class OpenAIRelay(Relay):
         if b'"finish_reason"' in block:
             for event in Decoder().feed(block):
                 for choice in _choices(_load(event.data)):
-                    self._unfinished -= bool(choice.get("finish_reason"))
+                    if choice.get("finish_reason"):
+                        self._finished.add(count(choice.get("index")))
 
 
 class AnthropicRelay(Relay):
@@ -132,6 +138,8 @@ class AnthropicRelay(Relay):
             if _TOKEN.search(block):
                 self.started = True
         self._recent.append(block)
+        if b'"message_stop"' in block[-100:]:
+            self.complete = True
         return block
 
     def finish(self) -> bytes:
@@ -157,10 +165,10 @@ class AnthropicRelay(Relay):
         if type(message) is dict:
             self.summary.response_id = text(message.get("id"))
             self.summary.model = text(message.get("model"))
-            anthropic.read_usage(message.get("usage"), self.summary)
+            read_messages(message.get("usage"), self.summary)
         elif event.get("type") == "message_delta" and type(delta) is dict:
             self.summary.finish_reason = text(delta.get("stop_reason"))
-            anthropic.read_usage(event.get("usage"), self.summary)
+            read_messages(event.get("usage"), self.summary)
 
 
 def load_answer(body: bytes) -> dict[str, Any]:
@@ -168,10 +176,18 @@ def load_answer(body: bytes) -> dict[str, Any]:
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise ProviderFailed("the provider's answer is not JSON") from None
+        answer = _load_leniently(body)
     if type(answer) is not dict:
         raise ProviderFailed("the provider's answer is not a JSON object")
     return answer
+
+
+def _load_leniently(body: bytes) -> object:
+    """What servers write that is not quite JSON: NaN, half a surrogate pair where a token ends, broken UTF-8, a BOM."""
+    try:
+        return json.loads(body.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
+        raise ProviderFailed("the provider's answer is not JSON") from None
 
 
 def _load(data: bytes) -> dict[str, Any]:
@@ -206,6 +222,8 @@ def _choices(chunk: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _told(error: object) -> StreamBroken:
     """The failure of a stream whose client has read the provider's own error event."""
-    failure = StreamBroken(str(error.get("message")) if isinstance(error, dict) else str(error))
+    failure = StreamBroken(
+        text(error.get("message") if isinstance(error, dict) else error) or "the provider's stream failed"
+    )
     failure.told = True
     return failure

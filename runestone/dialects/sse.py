@@ -75,9 +75,7 @@ class Cutter:
 
 
 def _last_border(data: bytes) -> int:
-    """The index behind the last blank line in `data`, 0 if there is none. CRLF CRLF is found by its last three
-    bytes.
-    """
+    """The index behind the last blank line in `data`, 0 if none. CRLF CRLF is found by its last three bytes."""
     end = 0
     for border in (b"\n\n", b"\n\r\n", b"\r\r"):
         at = data.rfind(border)
@@ -87,9 +85,7 @@ def _last_border(data: bytes) -> int:
 
 
 class Decoder:
-    """Takes events out of a byte stream fed at any split: LF, CRLF and CR line ends, comments, multi-line data, a
-    BOM.
-    """
+    """Takes events out of a byte stream fed at any split: any line ends, comments, multi-line data, a BOM."""
 
     __slots__ = ("_cutter", "_fresh")
 

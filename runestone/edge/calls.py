@@ -7,6 +7,7 @@ call.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from time import perf_counter
@@ -17,20 +18,25 @@ from multidict import CIMultiDict
 from runestone.core.call import Call, Operation
 from runestone.core.reply import Blocks, Reply
 from runestone.dialects.passage import client_dialect
-from runestone.edge.request import CALL, REQUEST_ID, read_call
-from runestone.errors import RunestoneError
+from runestone.edge.request import CALL, read_call
+from runestone.edge.running import Running, shutting_down
+from runestone.errors import ProviderError, RunestoneError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+GRACE = 1.0
+"""Seconds beyond a call's deadline in which a stream may say that the deadline has passed."""
 
 _JSON = "application/json"
 _EVENTS = "text/event-stream; charset=utf-8"
 
 
 class Calls:
-    """`gateway` is the chain of stages; `max_body` in bytes."""
+    """`gateway` is the chain of stages; `max_body` in bytes; `running` knows the calls that run."""
 
-    def __init__(self, gateway: Callable[[Call], Awaitable[Reply]], *, max_body: int) -> None:
+    def __init__(self, gateway: Callable[[Call], Awaitable[Reply]], *, max_body: int, running: Running) -> None:
         self._gateway = gateway
+        self._running = running
         self._max_body = max_body
 
     def handler(self, operation: Operation) -> Handler:
@@ -38,17 +44,66 @@ class Calls:
         return partial(self._handle, operation=operation)
 
     async def _handle(self, request: web.Request, operation: Operation) -> web.StreamResponse:
-        call = await read_call(request, operation, self._max_body)
-        request[CALL] = call
-        reply = await self._gateway(call)
-        headers = CIMultiDict(reply.headers)
-        headers.update(call_headers(call))
-        if reply.blocks is not None:
-            return await _stream(request, call, reply, reply.blocks, headers)
-        headers["Content-Type"] = _JSON
-        response = web.Response(status=reply.status, body=reply.body, headers=headers)
-        reply.close()
-        return response
+        task = self._running.enter()
+        try:
+            call = await read_call(request, operation, self._max_body)
+            request[CALL] = call
+            return await self._answer(request, call, await self._gateway(call))
+        except asyncio.CancelledError:
+            if self._running.is_cut:
+                raise shutting_down() from None
+            raise
+        finally:
+            self._running.leave(task)
+
+    async def _answer(self, request: web.Request, call: Call, reply: Reply) -> web.StreamResponse:
+        """The answer as aiohttp sends it; the reply is closed here, whatever happens."""
+        failure: BaseException | None = None
+        try:
+            headers = CIMultiDict(reply.headers)
+            headers.update(call_headers(call))
+            if reply.blocks is None:
+                headers["Content-Type"] = _JSON
+                return web.Response(status=reply.status, body=reply.body, headers=headers)
+            headers["Content-Type"] = _EVENTS
+            headers["Cache-Control"] = "no-cache"
+            headers["X-Accel-Buffering"] = "no"  # nginx would collect the events otherwise
+            response = EventStream(status=reply.status, headers=headers)
+            # The provider's waits have deadlines of their own; this one is for a client that does not read.
+            async with asyncio.timeout(max(call.deadline - perf_counter(), 0.0) + GRACE):
+                failure = await self._stream(request, call, reply.blocks, response)
+        except TimeoutError:
+            failure = ConnectionError("the client did not read its stream")
+            raise failure from None
+        except BaseException as error:
+            failure = error
+            raise
+        else:
+            return response
+        finally:
+            reply.close(failure)
+
+    async def _stream(
+        self, request: web.Request, call: Call, blocks: Blocks, response: EventStream
+    ) -> RunestoneError | None:
+        """Pulls and writes; why the stream is not whole, or None. Raises ConnectionError when the client has left."""
+        failure: RunestoneError | None = None
+        await response.prepare(request)
+        try:
+            while block := await blocks.next():
+                await response.write(block)
+        except RunestoneError as error:
+            failure = error
+        except asyncio.CancelledError:
+            if not self._running.is_cut:
+                raise
+            failure = shutting_down()
+        if failure is not None:
+            response.force_close()
+            if not (isinstance(failure, ProviderError) and failure.told):
+                await response.write(client_dialect(call.operation).error_event(failure, call.id))
+        await response.write_eof()
+        return failure
 
 
 class EventStream(web.StreamResponse):
@@ -72,31 +127,4 @@ def call_headers(call: Call) -> list[tuple[str, str]]:
 
 def _header_safe(text: str) -> str:
     """A model's name as a header can carry it; names come from clients too (`provider/anything`)."""
-    return text if text.isascii() and text.isprintable() else text.encode("ascii", "backslashreplace").decode()
-
-
-async def _stream(
-    request: web.Request, call: Call, reply: Reply, blocks: Blocks, headers: CIMultiDict[str]
-) -> web.StreamResponse:
-    headers["Content-Type"] = _EVENTS
-    headers["Cache-Control"] = "no-cache"
-    headers["X-Accel-Buffering"] = "no"  # nginx would collect the events otherwise
-    response = EventStream(status=reply.status, headers=headers)
-    failure: BaseException | None = None
-    try:
-        await response.prepare(request)
-        try:
-            while block := await blocks.next():
-                await response.write(block)
-        except RunestoneError as error:
-            failure = error
-            response.force_close()
-            if not getattr(error, "told", False):
-                await response.write(client_dialect(call.operation).error_event(error, request[REQUEST_ID]))
-        await response.write_eof()
-    except BaseException as error:
-        failure = error
-        raise
-    finally:
-        reply.close(failure)
-    return response
+    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]

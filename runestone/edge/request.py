@@ -52,11 +52,13 @@ def dialect_of(request: web.BaseRequest) -> Dialect:
 
 def credential(headers: Mapping[str, str]) -> str | None:
     """The key a client presented, in any of the four ways it may."""
-    value = headers.get("Authorization")
-    if value is not None:
-        scheme, _, rest = value.partition(" ")
-        return (rest if scheme.lower() == "bearer" else value).strip() or None
-    return headers.get("x-api-key") or headers.get("api-key") or None
+    value = headers.get("Authorization", "").strip()
+    scheme, _, rest = value.partition(" ")
+    if scheme.lower() == "bearer":
+        value = rest.strip()
+    elif rest:  # Basic and the like: another kind of credential, for somebody else
+        value = ""
+    return value or headers.get("x-api-key") or headers.get("api-key") or None
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:
@@ -66,6 +68,8 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     content_type = request.content_type
     if content_type not in ("application/json", "application/octet-stream") and not content_type.endswith("+json"):
         raise BadRequest(f"the content-type must be application/json, not {content_type[:100]}")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise BadRequest("a compressed body is not accepted here; send it as it is", param="content-encoding")
     if (request.content_length or 0) > limit:
         raise TooLarge(f"the body is larger than {limit} bytes")
     try:

@@ -5,20 +5,26 @@ Rule: a path that is not here does not exist; both listeners and both prefixes a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from runestone.core.call import Operation
+from runestone.core.call import ANONYMOUS, Caller, Operation
+from runestone.core.reply import Headers
+from runestone.edge.admin import VERBS, Admin
 from runestone.edge.calls import Calls, Handler
 from runestone.edge.health import Health
 from runestone.edge.models import Models
-from runestone.edge.request import REQUEST_ID
+from runestone.edge.request import CALLER, REQUEST_ID
 from runestone.edge.telemetry import Metrics
 
 AZURE = "/openai/deployments/{model}"
 
 
-def routes(calls: Calls, models: Models, health: Health, metrics: Metrics) -> list[tuple[str, str, Handler]]:
+def routes(
+    calls: Calls, models: Models, health: Health, metrics: Metrics, admin: Admin
+) -> list[tuple[str, str, Handler]]:
     """(method, path, handler), most used first."""
     chat = calls.handler(Operation.CHAT)
     completions = calls.handler(Operation.COMPLETIONS)
@@ -45,23 +51,34 @@ def routes(calls: Calls, models: Models, health: Health, metrics: Metrics) -> li
         ("GET", "/health/live", health.live),
         ("GET", "/health/ready", health.ready),
         ("GET", "/metrics", metrics.scrape),
+        ("GET", "/admin/providers", admin.show_providers),
+        ("POST", "/admin/providers/{name}/{verb:" + "|".join(VERBS) + "}", admin.change_provider),
     ]
 
 
 def application(
-    table: list[tuple[str, str, Handler]], middlewares: list[Middleware], *, max_body: int
+    table: list[tuple[str, str, Handler]],
+    middlewares: list[Middleware],
+    *,
+    max_body: int,
+    limit_headers: Callable[[Caller], Headers],
 ) -> web.Application:
-    """The aiohttp application of the table."""
+    """The aiohttp application of the table. `limit_headers` are what answers to a limited key carry."""
+
+    async def stamp(request: web.Request, response: web.StreamResponse) -> None:
+        # What every answer carries: the request's id, as OpenAI's and as Anthropic's SDK reads it, who answered,
+        # limits.
+        identity = request.get(REQUEST_ID, "")
+        response.headers["x-request-id"] = identity
+        response.headers["request-id"] = identity
+        response.headers["Server"] = "runestone"
+        response.headers.extend(limit_headers(request.get(CALLER, ANONYMOUS)))
+
     app = web.Application(middlewares=middlewares, client_max_size=max_body)
-    app.on_response_prepare.append(_stamp)
+    app.on_response_prepare.append(stamp)
     for method, path, handler in table:
-        app.router.add_route(method, path, handler)
+        if method == "GET":
+            app.router.add_get(path, handler)  # and HEAD, which load balancers like to ask
+        else:
+            app.router.add_route(method, path, handler)
     return app
-
-
-async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
-    """What every answer carries: the request's id, as OpenAI's and as Anthropic's SDK reads it, and who answered."""
-    identity = request.get(REQUEST_ID, "")
-    response.headers["x-request-id"] = identity
-    response.headers["request-id"] = identity
-    response.headers["Server"] = "runestone"

@@ -6,13 +6,28 @@ Rule: aiohttp's own parser and protocol do the work; what differs is only what a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from runestone.dialects.passage import OPENAI
 from runestone.errors import BadRequest, InternalError, RunestoneError, TooLarge
+
+HTTP_LIMITS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "handler_cancellation": True,  # a client that leaves ends the call it asked for
+        "access_log": None,  # the record of a call is the log
+        "max_line_size": 16 * 1024,
+        "max_field_size": 16 * 1024,
+        "auto_decompress": False,  # a small body that inflates to gigabytes is refused, not inflated
+        "lingering_time": 2.0,  # seconds for the rest of a body that was refused
+    }
+)
+"""How the server treats connections, wherever it runs: aiohttp's own arguments."""
 
 
 class Connection(RequestHandler):

@@ -52,6 +52,7 @@ class Meter:
             error=code,
             source=source,
             attempts=call.attempts,
+            failures=tuple(call.failures),
             duration=perf_counter() - call.started,
             waited=call.waited,
             head=call.head,

@@ -1,24 +1,71 @@
 """Which targets may answer a call, in which order, and until when.
 
-Rule: decides only; nothing is sent here.
+Rule: decides only; nothing is sent here. A model with one target and no steering costs a look-up.
 """
 
 from __future__ import annotations
 
-from runestone.core.call import Call
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+
+import orjson
+
+from runestone.core.call import Call, Target
 from runestone.core.names import Names
 from runestone.core.reply import Reply
+from runestone.core.steer import Steering, emptied_by, read, select, without
+from runestone.core.strategy import Candidate, Order
+from runestone.errors import BadRequest
 from runestone.gateway.pipeline import Next
 
 
-class Route:
-    """The stage. `total` is the seconds a call may take, all attempts included."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a model of the configuration is routed: the order of its targets, and refusals that move on to the next."""
 
-    def __init__(self, names: Names, *, total: float) -> None:
+    order: Order
+    fallback_on: frozenset[str]
+
+
+class Route:
+    """The stage. `ways` by the targets of a model; `candidate` describes a target; `total` seconds for a whole call."""
+
+    def __init__(
+        self,
+        names: Names,
+        *,
+        total: float,
+        ways: Mapping[tuple[Target, ...], Way],
+        candidate: Callable[[Target], Candidate],
+        chance: Callable[[], float],
+    ) -> None:
         self._names = names
         self._total = total
+        self._ways = ways
+        self._candidate = candidate
+        self._chance = chance
 
     async def __call__(self, call: Call, next: Next) -> Reply:  # noqa: A002
-        call.targets = self._names.resolve(call.model)
+        targets = self._names.resolve(call.model)
+        way = self._ways.get(targets)
+        if way is not None:
+            call.fallback_on = way.fallback_on
+            call.targets = way.order.plan(perf_counter(), self._chance)
+        else:
+            call.targets = targets
+        steering = read(call.fields)
+        if steering is not None:
+            self._steer(call, steering, way)
         call.deadline = call.started + min(self._total, call.timeout or self._total)
         return await next(call)
+
+    def _steer(self, call: Call, steering: Steering, way: Way | None) -> None:
+        candidates = way.order.candidates if way is not None else tuple(map(self._candidate, call.targets))
+        left = {candidate.target for candidate in select(steering, candidates)}
+        if not left:
+            field = emptied_by(steering, candidates)
+            raise BadRequest(f"no target of this model is left by {field!r}", param=field)
+        call.targets = tuple(target for target in call.targets if target in left)
+        call.fields = without(call.fields)
+        call.body = orjson.dumps(call.fields)

@@ -5,27 +5,37 @@ Rule: everything that is not an answer becomes an error here; what leaves as a R
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from time import perf_counter, time
 
-from runestone.core.call import Call
+from runestone.core.call import Call, Target
 from runestone.core.reply import Reply
 from runestone.core.summary import Summary
 from runestone.core.upstream import Upstream, UpstreamReply, UpstreamRequest
 from runestone.dialects.dialect import Passage
 from runestone.dialects.passage import DIALECTS, Traits, client_dialect, counted_here, passage, provider_operation
 from runestone.dialects.sse import Cutter
-from runestone.errors import ProviderError, ProviderFailed, StreamBroken, Unavailable
+from runestone.errors import BadRequest, ProviderError, ProviderFailed, ProviderTimeout, StreamBroken, Unavailable
 
 EVENT_STREAM = "text/event-stream"
+LINGER = 0.1
+"""Seconds a provider has to end its connection behind the end of its stream, so that it can be kept."""
 
 
 class Send:
     """The end of the chain. `upstreams` and `traits` by provider name."""
 
-    def __init__(self, upstreams: Mapping[str, Upstream], traits: Mapping[str, Traits]) -> None:
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        traits: Mapping[str, Traits],
+        *,
+        ttft_timeout: float | None = None,
+    ) -> None:
         self._upstreams = upstreams
         self._traits = traits
+        self._ttft_timeout = ttft_timeout
 
     async def __call__(self, call: Call) -> Reply:
         target = call.target
@@ -35,7 +45,7 @@ class Send:
         counted = counted_here(call, traits)
         if counted is not None:
             return Reply(200, [("x-runestone-estimate", "true")], Summary(), body=counted)
-        way = passage(call, target.model, traits, target.provider, time())
+        way = _passage(call, target, traits)
         operation = provider_operation(call.operation, traits.dialect)
         request = UpstreamRequest(
             path=DIALECTS[traits.dialect].path(operation),
@@ -45,16 +55,56 @@ class Send:
             stream=call.stream,
             deadline=call.deadline,
         )
+        upstream = self._upstreams[target.provider]
         before = perf_counter()
         try:
-            answer = await self._upstreams[target.provider].send(request)
-            try:
-                return await _reply(call, answer, way, traits)
-            except BaseException:
-                answer.close()
-                raise
+            if call.stream and self._ttft_timeout is not None:
+                return await self._in_time(self._ttft_timeout, call, upstream, request, way, traits)
+            return await _ask(call, upstream, request, way, traits)
         finally:
             call.waited += perf_counter() - before
+
+    async def _in_time(
+        self,
+        seconds: float,
+        call: Call,
+        upstream: Upstream,
+        request: UpstreamRequest,
+        way: Passage,
+        traits: Traits,
+    ) -> Reply:
+        try:
+            async with asyncio.timeout(seconds):
+                return await _ask(call, upstream, request, way, traits)
+        except TimeoutError:
+            raise ProviderTimeout(f"timeout (ttft): no first event within {seconds:g} s") from None
+
+
+def _passage(call: Call, target: Target, traits: Traits) -> Passage:
+    try:
+        return passage(call, target.model, traits, target.provider, time())
+    except BadRequest as error:
+        error.elsewhere = True  # this target cannot be asked that; the next one may speak the client's dialect
+        raise
+
+
+async def _ask(call: Call, upstream: Upstream, request: UpstreamRequest, way: Passage, traits: Traits) -> Reply:
+    answer = await upstream.send(request)
+    try:
+        return await _reply(call, answer, way, traits)
+    except BaseException as error:
+        answer.close()
+        _clean(error, answer)
+        raise
+
+
+def _clean(error: BaseException, answer: UpstreamReply) -> None:
+    """Takes our credentials out of what a provider says of an error, wherever in its answer it says it."""
+    if isinstance(error, ProviderError):
+        error.message = answer.redact(error.message)
+        error.type = answer.redact(error.type)
+        error.code = answer.redact(error.code) if error.code is not None else None
+        error.param = answer.redact(error.param) if error.param is not None else None
 
 
 async def _reply(call: Call, answer: UpstreamReply, way: Passage, traits: Traits) -> Reply:
@@ -65,16 +115,24 @@ async def _reply(call: Call, answer: UpstreamReply, way: Passage, traits: Traits
             blocks = UpstreamBlocks(answer, way)
             await blocks.begin()
             return Reply(200, answer.headers, way.summary, blocks=blocks)
-        way.answer(await answer.read())  # says so itself when it is an error in the guise of an answer
+        way.answer(await _read(answer))  # says so itself when it is an error in the guise of an answer
         raise ProviderFailed("the provider answered a streamed call with a whole answer")
-    body = way.answer(await answer.read())
+    body = way.answer(await _read(answer))
     answer.close()
     return Reply(200, answer.headers, way.summary, body=body)
 
 
+async def _read(answer: UpstreamReply) -> bytes:
+    """The whole body; one that is cut has told the client nothing yet, so another attempt may mend it."""
+    try:
+        return await answer.read()
+    except StreamBroken as broken:
+        raise ProviderFailed(broken.message) from None
+
+
 async def _refusal(call: Call, answer: UpstreamReply, traits: Traits) -> ProviderError:
     """The error an answer other than 200 stands for: a 4xx stays what it is, the rest is the provider's failure."""
-    body = await answer.read()
+    body = await _read(answer)
     answer.close()
     dialect = DIALECTS[traits.dialect]
     refused = dialect.read_error(answer.status, body)
@@ -117,14 +175,18 @@ class UpstreamBlocks:
         if first:
             self._first = b""
             return first
-        return await self._pull()
+        try:
+            return await self._pull()
+        except ProviderError as error:
+            _clean(error, self._answer)
+            raise
 
     async def _pull(self) -> bytes:
         way = self._way
         while not self._ended:
             if way.failure is not None and not way.failure.told:
                 raise way.failure
-            data = await self._answer.read_some()
+            data = await (self._rest() if way.complete else self._answer.read_some())
             if not data:
                 self._ended = True
                 return self._last()
@@ -141,10 +203,23 @@ class UpstreamBlocks:
     def close(self) -> None:
         self._answer.close()
 
+    async def _rest(self) -> bytes:
+        """What may follow the end marker, or the provider's own end; a provider that holds on is not waited for."""
+        try:
+            async with asyncio.timeout(LINGER):
+                return await self._answer.read_some()
+        except (TimeoutError, ProviderError):
+            return b""
+
     def _last(self) -> bytes:
         """The rest at a clean end. An event without its closing blank line counts only if the stream is complete
         with it.
         """
         tail = self._cutter.tail
         rest = self._way.feed(tail) if tail else b""
-        return rest + self._way.finish()
+        try:
+            return rest + self._way.finish()
+        except ProviderError as error:
+            if rest:  # the provider's own error event stands in what is held back, so the client has not read it
+                error.told = False
+            raise

@@ -24,7 +24,6 @@ from aiohttp.connector import BaseConnector, Connection
 from aiohttp.http import StreamWriter
 from aiohttp.typedefs import LooseHeaders
 from multidict import CIMultiDict
-from yarl import URL
 
 MAX_HEADER = 32 * 1024
 """Bytes of one header line of an answer."""
@@ -33,16 +32,28 @@ READ_BUFFER = 64 * 1024
 """Bytes aiohttp buffers of an answer before it stops reading from the provider."""
 
 
-async def post(
-    session: aiohttp.ClientSession, url: URL, headers: CIMultiDict[str], body: bytes, connecting: aiohttp.ClientTimeout
-) -> ClientResponse:
-    """The response, its head read. `headers` becomes the request's own; `connecting` is for the connection alone.
+async def connect(
+    connector: BaseConnector,
+    request: BytesRequest,
+    timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's word, for connecting alone
+) -> Connection:
+    """A connection nobody has written to: a kept one over which something came that nobody had asked for is ended.
 
-    Raises aiohttp.ClientError, OSError; TimeoutError when there is no connection in time.
+    Such bytes would be taken for the answer to the next request, and every later answer would go to the wrong caller.
+    Raises aiohttp.ClientError, OSError.
     """
-    connector = cast("BaseConnector", session.connector)
-    request = BytesRequest("POST", url, headers=headers, data=body, loop=connector._loop, session=session)
-    connection = await connector.connect(request, traces=[], timeout=connecting)
+    while True:
+        connection = await connector.connect(request, traces=[], timeout=timeout)
+        if not cast("ResponseHandler", connection.protocol).should_close:
+            return connection
+        connection.close()
+
+
+async def exchange(request: BytesRequest, connection: Connection) -> ClientResponse:
+    """Sends `request` and reads the head of the answer; the connection belongs to the response, or is closed.
+
+    Raises aiohttp.ClientError, OSError.
+    """
     try:
         cast("ResponseHandler", connection.protocol).set_response_params(
             timer=request._timer,
@@ -96,5 +107,5 @@ class BytesRequest(aiohttp.ClientRequest):
             session=self.session,
             stream_writer=writer,
         )
-        self.response = response  # type: ignore[assignment]  # aiohttp declares what it has at first: None
+        self.response = response
         return response

@@ -5,42 +5,38 @@ Rules:
 - every aiohttp exception ends here and becomes one of errors.py; none of their texts is passed on, they hold addresses;
 - a connection goes back to the pool only when its answer was read to the end; everything else closes it;
 - redirects are not followed: they would carry a credential to somebody else.
-Deliberately absent: retries (gateway/fallback.py decides those), cookies, proxies from the environment.
+Deliberately absent: retries of calls (gateway/fallback.py decides those), cookies, proxies from the environment.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from time import perf_counter
 
 import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
 from runestone import __version__
-from runestone.core.reply import Headers
 from runestone.core.upstream import UpstreamRequest
 from runestone.errors import (
     ProviderError,
     ProviderFailed,
     ProviderTimeout,
     ProviderUnreachable,
-    StreamBroken,
     Unavailable,
 )
 from runestone.providers.catalog import Auth
-from runestone.providers.credentials import redact
-from runestone.providers.exchange import post
+from runestone.providers.credentials import Credential, Credentials
+from runestone.providers.exchange import BytesRequest, connect, exchange
+from runestone.providers.pool import DEFAULT_LIMITS, Pool, PoolLimits
+from runestone.providers.reply import HttpReply
 from runestone.providers.watch import Watch
 
-MAX_ANSWER = 256 * 1024 * 1024
-"""Bytes of a whole answer; images and embeddings of large batches are the largest seen."""
-MAX_CONNECTIONS = 4050
-"""Connections to one provider at a time; a stream holds its own for its whole life."""
+SECRET_LENGTH = 16
+"""Characters from which a configured header's value is taken for a secret that must not come back in an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +49,7 @@ class Timeouts:
 
 
 class HttpProvider:
-    """An Upstream. `credentials` take turns; `headers` go with every call."""
+    """An Upstream. `credentials` take turns; `headers` go with every call; `health_path` is a cheap GET, or ""."""
 
     def __init__(
         self,
@@ -65,8 +61,14 @@ class HttpProvider:
         passthrough: bool = False,
         headers: Mapping[str, str] | None = None,
         timeouts: Timeouts = Timeouts(),
+        limits: PoolLimits = DEFAULT_LIMITS,
+        health_path: str = "",
     ) -> None:
-        self._name = name
+        self.name = name
+        self.pool = Pool(name, base_url, limits)
+        self.credentials = Credentials(credentials)
+        self.health_path = health_path
+        self.draining = False
         self._base_url = base_url
         self._auth = auth
         self._passthrough = passthrough
@@ -80,49 +82,113 @@ class HttpProvider:
             "User-Agent": f"runestone/{__version__}",
         }
         self._fixed = CIMultiDict({**fixed, **(headers or {})})
-        held = tuple(credentials)
-        self._secrets = tuple(secret.encode() for secret in held)
-        heads = [self._with_credential(credential) for credential in held] or [self._fixed]
-        self._heads = itertools.cycle(heads)
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop
+        own = {value.encode() for value in (headers or {}).values() if len(value) >= SECRET_LENGTH}
+        self._secrets = (*self.credentials.secrets, *own)
+        self._heads = [self._with_credential(credential.value) for credential in self.credentials.all]
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
+        """See Upstream."""
         self._loop = asyncio.get_running_loop()
-        connector = aiohttp.TCPConnector(
-            limit=MAX_CONNECTIONS,
-            keepalive_timeout=60.0,
-            ttl_dns_cache=60,
-            ssl=ssl.create_default_context() if self._base_url.startswith("https:") else True,
-            resolver=aiohttp.AsyncResolver() if _needs_dns(self._base_url) else aiohttp.ThreadedResolver(),
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self.pool.open()
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        """See Upstream."""
+        if self._loop is not None:
+            await self.pool.close()
 
     async def send(self, request: UpstreamRequest) -> HttpReply:
-        """See Upstream."""
-        if self._session is None:
-            raise Unavailable(f"the provider {self._name!r} is not open")
-        watch = Watch(self._loop, request.deadline)
+        """See Upstream. A credential that is refused or throttled is replaced by the next one, unseen by the caller."""
+        if self._loop is None or self.draining:
+            raise Unavailable(f"the provider {self.name!r} takes no calls now", retry_after=5.0)
+        while True:
+            own = self._passthrough and request.credential is not None
+            credential = None if own else self.credentials.choose(perf_counter())
+            reply = await self._attempt(self._loop, request, credential)
+            if credential is None or reply.status < 400:
+                return reply
+            if not self.credentials.judge(credential, reply.status, reply.retry_after, perf_counter()):
+                return reply
+            if not self.credentials.has_other(perf_counter()):
+                return reply
+            reply.close()
+
+    async def warm(self, connections: int) -> None:
+        """Opens connections ahead of the first calls, as far as the provider lets us; nothing is sent over them."""
+        opened = []
         try:
-            response = await watch.wait(
-                post(self._session, self._url(request.path), self._head(request), request.body, self._connecting),
-                "first_byte",
-                self._timeouts.first_byte,
-            )
-        except (aiohttp.ClientError, OSError) as error:
+            for _ in range(connections):
+                request = self._request("", CIMultiDict(self._fixed), b"")
+                opened.append(await self.pool.connector.connect(request, traces=[], timeout=self._connecting))
+        except (aiohttp.ClientError, OSError):
+            self.pool.errors += 1
+        finally:
+            for connection in opened:
+                connection.release()
+
+    async def tend(self, warmup: int, interval: float, checked: Callable[[bool], None]) -> None:
+        """Looks after the provider until cancelled: connections ahead, closing spare ones, a check every `interval`
+        s.
+        """
+        await self.warm(warmup)
+        while True:
+            await asyncio.sleep(interval)
+            self.pool.trim()
+            if self.health_path and not self.draining:
+                checked(await self.is_well())
+
+    async def is_well(self) -> bool:
+        """Whether a cheap GET is answered, and not by a 5xx."""
+        head = self._heads[0] if self._heads else self._fixed
+        timeout = aiohttp.ClientTimeout(total=self._timeouts.connect)
+        try:
+            async with self.pool.session.get(
+                self._url(self.health_path), headers=head, timeout=timeout, allow_redirects=False
+            ) as response:
+                await response.read()
+                return response.status < 500
+        except (aiohttp.ClientError, OSError):
+            return False
+
+    async def _attempt(
+        self, loop: asyncio.AbstractEventLoop, request: UpstreamRequest, credential: Credential | None
+    ) -> HttpReply:
+        head = self._head(request, credential)
+        await self.pool.check_out()
+        watch = Watch(loop, request.deadline)
+        try:
+            response = await watch.wait(self._post(request, head), "first_byte", self._timeouts.first_byte)
+        except BaseException as error:
             watch.stop()
-            raise self._translate(error) from None
-        except BaseException:
-            watch.stop()
+            self.pool.check_in()
+            if isinstance(error, (aiohttp.ClientError, OSError)):
+                self.pool.errors += 1
+                raise self._translate(error) from None
             raise
-        return HttpReply(response, watch, self._timeouts.between_bytes, self._secrets)
+        return HttpReply(response, watch, self._timeouts.between_bytes, self._secrets, self.pool.check_in)
+
+    async def _post(self, request: UpstreamRequest, head: CIMultiDict[str]) -> aiohttp.ClientResponse:
+        connector = self.pool.connector
+        opened = connector.opened
+        message = self._request(request.path, head, request.body)
+        connection = await connect(connector, message, self._connecting)
+        is_fresh = connector.opened != opened  # a kept connection is handed out without a pause
+        try:
+            return await exchange(message, connection)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if is_fresh:
+                raise
+        # The provider had closed the connection while it was idle, so no byte of an answer came and it took no call
+        # (RFC 9110 9.2.2 and 9112 9.3.1 leave that to the client). The others may be as dead: once more, on a fresh
+        # one.
+        self.pool.drop_idle()
+        message = self._request(request.path, head, request.body)
+        return await exchange(message, await connect(connector, message, self._connecting))
+
+    def _request(self, path: str, head: CIMultiDict[str], body: bytes) -> BytesRequest:
+        return BytesRequest(
+            "POST", self._url(path), headers=head, data=body, loop=self._loop, session=self.pool.session
+        )
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -130,12 +196,13 @@ class HttpProvider:
             url = self._urls[path] = URL(self._base_url + path)
         return url
 
-    def _head(self, request: UpstreamRequest) -> CIMultiDict[str]:
-        if self._passthrough and request.credential:
+    def _head(self, request: UpstreamRequest, credential: Credential | None) -> CIMultiDict[str]:
+        if credential is not None:
+            head = self._heads[credential.index].copy()
+        elif request.credential is not None and self._passthrough:
             head = self._with_credential(request.credential)
         else:
-            head = next(self._heads)
-        head = head.copy()
+            head = self._fixed.copy()
         if request.headers:
             head.update(request.headers)
         return head
@@ -153,107 +220,10 @@ class HttpProvider:
     def _translate(self, error: aiohttp.ClientError | OSError) -> ProviderError:
         if isinstance(error, TimeoutError):
             return ProviderTimeout(
-                f"timeout (connect): no connection to {self._name!r} within {self._timeouts.connect:g} s"
+                f"timeout (connect): no connection to {self.name!r} within {self._timeouts.connect:g} s"
             )
         if isinstance(error, aiohttp.ClientConnectorError):
-            return ProviderUnreachable(f"the provider {self._name!r} cannot be reached")
+            return ProviderUnreachable(f"the provider {self.name!r} cannot be reached")
         if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
-            return ProviderUnreachable(f"the provider {self._name!r} closed the connection before it answered")
-        return ProviderFailed(f"the provider {self._name!r} sent something that is not an HTTP answer")
-
-
-class HttpReply:
-    """An UpstreamReply."""
-
-    __slots__ = ("_between", "_response", "_secrets", "_watch", "content_type", "headers", "retry_after", "status")
-
-    def __init__(
-        self, response: aiohttp.ClientResponse, watch: Watch, between_bytes: float, secrets: tuple[bytes, ...]
-    ) -> None:
-        self._response = response
-        self._secrets = secrets
-        self._watch = watch
-        self._between = between_bytes
-        self.status = response.status
-        self.headers = visible_headers(response.raw_headers)
-        self.content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        self.retry_after = parse_retry_after(response.headers.get("Retry-After"))
-
-    async def read(self) -> bytes:
-        body = await self._read_whole()
-        return redact(body, self._secrets) if self._secrets and self.status >= 400 else body
-
-    async def _read_whole(self) -> bytes:
-        if (self._response.content_length or 0) > MAX_ANSWER:
-            raise ProviderFailed(f"the provider's answer is larger than {MAX_ANSWER} bytes")
-        data = await self.read_some()
-        if self._response.content.at_eof():  # the usual case: one read brought it all
-            return data
-        parts, size = [data], len(data)
-        while part := await self.read_some():
-            size += len(part)
-            if size > MAX_ANSWER:
-                raise ProviderFailed(f"the provider's answer is larger than {MAX_ANSWER} bytes")
-            parts.append(part)
-        return b"".join(parts)
-
-    async def read_some(self) -> bytes:
-        content = self._response.content
-        try:
-            data = content.read_nowait(-1)
-            if data or content.at_eof():
-                return data
-            return await self._watch.wait(content.readany(), "between_bytes", self._between)
-        except (aiohttp.ClientError, OSError):
-            # What had come before the cut still counts: aiohttp keeps it, but only its inner reader gives it out.
-            rest = content._read_nowait(-1)
-            if rest:
-                return rest
-            raise StreamBroken("the provider's connection was lost before the answer was complete") from None
-
-    def close(self) -> None:
-        self._watch.stop()
-        self._response.close()  # gives the connection back when the answer was read to its end, else ends it
-
-
-_KEPT = frozenset(
-    {"retry-after", "retry-after-ms", "x-should-retry", "openai-processing-ms", "openai-version", "openai-model"}
-)
-_RENAMED = {"x-request-id": "x-provider-request-id", "request-id": "x-provider-request-id"}
-
-
-@lru_cache(maxsize=1024)
-def _visible_name(raw: bytes) -> str | None:
-    """What a client sees a provider's header as; None hides it. Bounded: names come from providers, and they repeat."""
-    name = raw.decode("latin-1").lower()
-    if name in _KEPT:
-        return name
-    if name.startswith("x-ratelimit"):
-        return "x-provider-" + name[2:]
-    if "ratelimit" in name:
-        return "x-provider-" + name
-    return _RENAMED.get(name)
-
-
-def visible_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The provider's headers that clients use, under names that cannot be taken for ours."""
-    seen = []
-    for key, value in raw:
-        name = _visible_name(key)
-        if name is not None:
-            seen.append((name, value.decode("utf-8", "surrogateescape")))
-    return seen
-
-
-def parse_retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110 10.2.3); dates and nonsense count as "not said"."""
-    try:
-        seconds = float(value) if value else None
-    except ValueError:
-        return None
-    return seconds if seconds is not None and 0 <= seconds < 86400 * 365 else None
-
-
-def _needs_dns(base_url: str) -> bool:
-    host = URL(base_url).host or ""
-    return host != "localhost" and not host.replace(".", "").isdigit() and ":" not in host
+            return ProviderUnreachable(f"the provider {self.name!r} closed the connection before it answered")
+        return ProviderFailed(f"the provider {self.name!r} sent something that is not an HTTP answer")

@@ -18,6 +18,13 @@ from runestone.errors import ProviderTimeout
 T = TypeVar("T")
 
 
+def total_timeout() -> ProviderTimeout:
+    """The error of a call that took longer than it may."""
+    error = ProviderTimeout("timeout (total): the call was not over within the time it may take")
+    error.is_total = True
+    return error
+
+
 class Watch:
     """Not shared between calls. `deadline` (perf_counter) bounds all waits together; `stop` it when the call is
     over.
@@ -84,5 +91,5 @@ class Watch:
 
     def _error(self) -> ProviderTimeout:
         if self._what == "total":
-            return ProviderTimeout("timeout (total): the call was not over within the time it may take")
+            return total_timeout()
         return ProviderTimeout(f"timeout ({self._what}): the provider sent nothing within {self._within:g} s")

@@ -38,7 +38,7 @@ class TextFormatter(logging.Formatter):
     """`time level message key=value ...`"""
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
+        moment = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         line = f"{moment} {record.levelname.lower():7} {record.getMessage()}"
         fields = getattr(record, "fields", None)
         if fields:
@@ -68,7 +68,7 @@ class CallLog:
     """An observer: one line a call, at info; at warning when the provider or we are to blame."""
 
     def __call__(self, record: Record) -> None:
-        level = logging.WARNING if record.source in ("provider", "gateway") else logging.INFO
+        level = logging.WARNING if record.failures or record.source in ("provider", "gateway") else logging.INFO
         if not _calls.isEnabledFor(level):
             return
         fields = {
@@ -80,6 +80,7 @@ class CallLog:
             "target": f"{record.provider}/{record.target_model}" if record.provider else None,
             "key": record.caller,
             "attempts": record.attempts,
+            "failed": ",".join(f"{target}:{code}" for target, code in record.failures) or None,
             "ms": round(record.duration * 1000, 1),
             "gateway_ms": round(record.head * 1000, 2) if record.head is not None else None,
             "first_token_ms": round(record.first_token * 1000, 1) if record.first_token is not None else None,

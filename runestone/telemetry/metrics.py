@@ -7,10 +7,12 @@ Series are looked up once and kept, so that a call costs a handful of additions.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from runestone import __version__
 from runestone.core.record import Record
@@ -52,6 +54,34 @@ _CODES = frozenset(
 """Ours and the vendors' usual ones; a provider may write anything there, and the rest counts as "other"."""
 
 
+State = Callable[[], Iterable[tuple[str, dict[str, str], float]]]
+"""Samples (name, labels, value) of what is there to be read at any time: pools, breakers."""
+
+_TEXTS = {
+    "pool_connections": "Connections to a provider, and callers that wait for one",
+    "pool_acquired_total": "Calls that got a connection, by whether it was there already",
+    "breaker_state": "0 closed, 1 half open, 2 open",
+}
+
+
+class _State(Collector):
+    """Turns samples into families, at each scrape."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for name, labels, value in self._state():
+            family = families.get(name)
+            if family is None:
+                kind = "counter" if name.endswith("_total") else "gauge"
+                family = Metric(f"runestone_{name}".removesuffix("_total"), _TEXTS[name], kind)
+                families[name] = family
+            family.add_sample(f"runestone_{name}", labels, value)
+        yield from families.values()
+
+
 class _Series:
     """The children of one combination of endpoint, provider and model."""
 
@@ -67,11 +97,11 @@ class _Series:
 
 
 class Metrics:
-    """An observer of records. `models` are the names that may become labels."""
+    """An observer of records. `models` are the names that may become labels; `state` gives samples at a scrape."""
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, models: Iterable[str]) -> None:
+    def __init__(self, models: Iterable[str], state: State = tuple) -> None:
         self._models = frozenset(models)
         self._series: dict[tuple[str, str | None, str], _Series] = {}
         self.registry = CollectorRegistry()
@@ -87,6 +117,12 @@ class Metrics:
         )
         self.tokens = self._counter("tokens", "Tokens as providers counted them", (*target, "type"))
         self._errors = self._counter("errors", "Failures, by who is to blame", ("source", "code"))
+        self._tries = {
+            "retry": Counter("runestone_retries", "Attempts after every target was asked", registry=self.registry),
+            "failover": Counter("runestone_failovers", "Attempts at a next target", registry=self.registry),
+            "hedge": Counter("runestone_hedges", "Second attempts beside a slow first", registry=self.registry),
+        }
+        self.registry.register(_State(state))
         build = Gauge("runestone_build_info", "Always 1", ("version", "python"), registry=self.registry)
         build.labels(__version__, platform.python_version()).set(1)
 
@@ -113,6 +149,10 @@ class Metrics:
             series.output.inc(record.summary.output_tokens)
         if record.error is not None:
             self.failed(record.source or "gateway", record.error)
+
+    def tried(self, what: str) -> None:
+        """Counts a retry, failover or hedge."""
+        self._tries[what].inc()
 
     def failed(self, source: str, code: str) -> None:
         """Counts a failure; also of requests that never became a call."""

@@ -42,7 +42,8 @@ async def test_the_clients_key_goes_up_when_told_to(
 ) -> None:
     """With `passthrough` the provider is paid by the client's own key, in the provider's header."""
     up = await provider(answers(message(text("ok"))))
-    gate = await gateway(relay(up.url, dialect="anthropic", extra="passthrough = true"), ENVIRON)
+    toml = relay(up.url, dialect="anthropic").replace('api_keys = ["env:UP_KEY"]', "passthrough = true")
+    gate = await gateway(toml, ENVIRON)
     await clients.async_anthropic(gate).messages.create(model="m", max_tokens=9, messages=HI)
     assert up.requests[0].headers["x-api-key"] == "client-key"
 

@@ -28,7 +28,7 @@ import pytest
 
 from runestone.providers.catalog import CATALOG
 from tests.conftest import StartGateway, StartProvider
-from tests.gateway import ENVIRON, Gateway
+from tests.gateway import ENVIRON, ONE_ATTEMPT, Gateway
 from tests.provider import Seen, Wire
 
 FOLDER = Path(os.environ.get("RUNESTONE_TRAFFIC") or Path(__file__).resolve().parents[3] / "shared" / "traffic")
@@ -284,11 +284,11 @@ async def stage(
 
     up = await provider(script)
     listing = f'models = ["*"]\napi_keys = ["env:UP_KEY"]\nbase_url = "{up.url}'
-    openai = f'[providers.up]\nkind = "openai-compatible"\n{listing}/v1"\n'
+    openai = f'{ONE_ATTEMPT}[providers.up]\nkind = "openai-compatible"\n{listing}/v1"\n'
     gates = {
         "openai": await gateway(openai, ENVIRON),
         "no-done": await gateway(openai + "ends_with_done = false\n", ENVIRON),
-        "anthropic": await gateway(f'[providers.up]\nkind = "anthropic"\n{listing}"\n', ENVIRON),
+        "anthropic": await gateway(f'{ONE_ATTEMPT}[providers.up]\nkind = "anthropic"\n{listing}"\n', ENVIRON),
     }
     http = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
     return Stage(gates, http, pending, manner)

@@ -209,8 +209,12 @@ def test_a_key_is_asked_for_only_where_one_is_needed(folder: Path, toml: str) ->
         ('[[auth.keys]]\nname = "a"\nkey = "rs-pa55"', "auth.keys[0].key: must be a reference"),
         ('[server]\ntls_cert = "g.toml"', "server.tls_cert: tls_cert and tls_key go together"),
         (
-            '[server]\ntls_cert = "g.toml"\ntls_key = "none.pem"',
-            "server.tls_key: the file cannot be read",
+            '[server]\ntls_cert = "g.toml"\ntls_key = "g.toml"',
+            "server.tls_cert: it and tls_key are not a certificate and its key",
+        ),
+        (
+            '[server]\ntls_cert = "none.pem"\ntls_key = "none.pem"',
+            "server.tls_cert: it or tls_key cannot be read",
         ),
         ('[log]\nformat = "jsn"', "log.format: must be one of 'text', 'json', did you mean 'json'?"),
         ("[routing.timeouts]\nconnect = 5", "routing.timeouts.connect: must be a duration with a unit"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trustme
 
 from runestone.config.load import load
 from runestone.config.render import render
@@ -44,7 +45,6 @@ FILES = {
         ends_with_done = false
         max_tokens_field = "max_completion_tokens"
         [providers.openai]
-        passthrough = true
         [providers.anthropic]
         api_keys = ["file:key"]
         [providers.simulated.simulated]
@@ -80,9 +80,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+CERTIFICATE = trustme.CA().issue_cert("localhost")
+
+
 def loaded(folder: Path, toml: str) -> Configuration:
-    for name in ("key", "a.pem", "b.pem"):
-        (folder / name).write_text(SECRET)
+    for name in ("a.pem", "b.pem"):
+        CERTIFICATE.private_key_and_cert_chain_pem.write_to_path(folder / name)
+    (folder / "key").write_text(SECRET)
     file = folder / "g.toml"
     file.write_text(toml, encoding="utf-8")
     return load(file, ENVIRON)

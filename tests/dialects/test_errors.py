@@ -20,6 +20,7 @@ from runestone.errors import (
     ProviderRefused,
     ProviderTimeout,
     ProviderUnreachable,
+    RateLimited,
     RunestoneError,
     StreamBroken,
     TooLarge,
@@ -63,6 +64,7 @@ TABLE: list[tuple[RunestoneError, int, tuple[str, str | None, str | None], str]]
     (StreamBroken("why"), 502, ("api_error", "provider_error", None), "api_error"),
     (ProviderTimeout("why"), 504, ("api_error", "timeout", None), "timeout_error"),
     (Unavailable("why"), 503, ("api_error", "service_unavailable", None), "overloaded_error"),
+    (RateLimited("why"), 429, ("rate_limit_error", "rate_limit_exceeded", None), "rate_limit_error"),
     (InternalError("why"), 500, ("server_error", "internal_error", None), "api_error"),
     # a provider's own, of either dialect
     (

@@ -159,3 +159,27 @@ async def test_keys_secrets_and_prompts_are_told_to_nobody(
     assert '"key":"good"' in told
     for secret in (GOOD, OFF, OLD, NARROW, "rs-unknown", ENVIRON["UP_KEY"], "private prompt"):
         assert secret not in told
+
+
+async def test_a_key_of_ours_never_goes_to_a_provider(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """With passthrough a client's own credential goes up; a listed key is for the gateway, and does not."""
+    up = await provider(answer)
+    toml = relay(up.url, extra="passthrough = true\n" + auth(required=False)).replace('api_keys = ["env:UP_KEY"]', "")
+    gate = await gateway(toml, ENVIRON)
+    for key in ("sk-their-own", GOOD):
+        await http.post(gate.url + "/v1/chat/completions", json=ASK, headers={"Authorization": f"Bearer {key}"})
+    assert [seen.headers.get("authorization") for seen in up.requests] == ["Bearer sk-their-own", None]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_admin_is_for_admin_keys(method: str, gateway: StartGateway, http: aiohttp.ClientSession) -> None:
+    """Without a key 401, with an ordinary one 403, with an admin's 200."""
+    keys = auth(required=False).replace('name = "good"', 'name = "good"\nadmin = true')
+    gate = await gateway(relay("http://127.0.0.1:9", extra=keys), ENVIRON)
+    path = "/admin/providers" + ("" if method == "GET" else "/up/reset")
+    for key, status in ((None, 401), (NARROW, 403), (GOOD, 200)):
+        headers = {"x-api-key": key} if key else {}
+        async with http.request(method, gate.url + path, headers=headers) as response:
+            assert response.status == status

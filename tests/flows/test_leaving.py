@@ -32,10 +32,8 @@ def in_use(gate: Gateway) -> tuple[int, int]:
     """(connections in use, callers waiting for one) of the provider's pool."""
     upstream = gate.app.upstreams["up"]
     assert isinstance(upstream, HttpProvider)
-    assert upstream._session is not None
-    connector = upstream._session.connector
-    assert connector is not None
-    return len(connector._acquired), sum(map(len, connector._waiters.values()))
+    assert upstream.pool.active >= len(upstream.pool.connector._acquired)
+    return upstream.pool.active, upstream.pool.waiting
 
 
 async def connect(gate: Gateway, body: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

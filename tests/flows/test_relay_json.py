@@ -203,3 +203,52 @@ async def test_the_next_target_answers_when_the_first_cannot(
         assert response.headers["x-runestone-attempts"] == "2"
         assert response.headers["x-runestone-provider"] == "good"
     assert good.requests[0].json["model"] == "y"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        (401, {"error": {"message": "bad key", "type": "invalid_request_error", "code": "invalid_api_key"}}),
+        (404, {"error": {"message": "no such model", "type": "invalid_request_error", "code": "model_not_found"}}),
+    ],
+    ids=["our key is refused", "it has no such model"],
+)
+async def test_what_another_target_could_answer_moves_on(
+    refusal: tuple[int, dict[str, object]],
+    gateway: StartGateway,
+    provider: StartProvider,
+    http: aiohttp.ClientSession,
+) -> None:
+    """A refusal that says something of the target, and not of the call, is taken to the next one, and named in the
+    log.
+    """
+    status, body = refusal
+
+    async def refuse(seen: Seen, wire: Wire) -> None:
+        await wire.answer(body, status=status)
+
+    bad, good = await provider(refuse), await provider(answer_whole)
+    one = '[providers.{}]\nkind = "openai-compatible"\nbase_url = "{}/v1"\napi_keys = ["env:UP_KEY"]\n'
+    toml = one.format("bad", bad.url) + one.format("good", good.url) + '[models.both]\ntargets = ["bad/x", "good/y"]'
+    gate = await gateway(toml, ENVIRON)
+    async with http.post(gate.url + "/v1/chat/completions", json={**ASK, "model": "both"}) as response:
+        assert response.status == 200
+    assert (len(bad.requests), len(good.requests)) == (1, 1)
+
+
+async def test_a_target_that_cannot_be_asked_is_passed_over(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """What cannot be carried to one dialect is asked of the next target, which speaks the client's own."""
+    up = await provider(answer_whole)
+    toml = (
+        f'[providers.claude]\nkind = "anthropic"\nbase_url = "{up.url}"\napi_keys = ["env:UP_KEY"]\n'
+        f'[providers.open]\nkind = "openai-compatible"\nbase_url = "{up.url}/v1"\n'
+        '[models.both]\ntargets = ["claude/x", "open/y"]'
+    )
+    gate = await gateway(toml, ENVIRON)
+    async with http.post(
+        gate.url + "/v1/chat/completions", json={**ASK, "model": "both", "logprobs": True}
+    ) as response:
+        assert response.status == 200
+    assert [seen.path for seen in up.requests] == ["/v1/chat/completions"]

@@ -234,3 +234,23 @@ async def test_a_slow_reader_slows_the_provider(
         async for data in response.content.iter_any():
             body += len(data)
     assert body == 2000 * len(event) + len(STOP + DONE)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_a_provider_that_holds_on_behind_the_end_is_not_waited_for(
+    silent: bool, gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """Behind the end marker nothing is owed: the client's stream is over whether or not the provider hangs up."""
+
+    async def script(seen: Seen, wire: Wire) -> None:
+        await wire.begin_stream()
+        await wire.chunk(STREAMS["plain"])
+        if not silent:
+            await wire.chunk(b": bye\n\n")
+        await wire.left()
+
+    up = await provider(script)
+    gate = await gateway(relay(up.url), ENVIRON)
+    _, body = await ask(http, gate)
+    assert body == STREAMS["plain"] + (b"" if silent else b": bye\n\n")
+    await until(lambda: up.open == 0)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import ssl
+import time
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 import trustme
 
@@ -42,16 +44,47 @@ async def test_a_running_stream_is_finished_before_the_end(http: aiohttp.ClientS
             await http.get(served.url + "/health")
 
 
-async def test_a_call_that_outlasts_the_drain_is_ended(http: aiohttp.ClientSession, tmp_path: Path) -> None:
-    """Draining has a bound: what has not finished by `server.drain` is cut, and the exit is still 0."""
-    async with serve('[server]\ndrain = "200ms"\n' + HANGING, tmp_path) as served:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_that_outlasts_the_drain_is_told_so(
+    stream: bool, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """Draining has a bound: what still runs after `server.drain` hears a 503, or an error event; the exit is still
+    0.
+    """
+    endless = '[providers.simulated.simulated]\nttft = "0ms"\ntokens_per_second = 0.01\n'
+    async with serve('[server]\ndrain = "300ms"\n' + (endless if stream else HANGING), tmp_path) as served:
         asking = asyncio.ensure_future(http.post(served.url + "/v1/chat/completions", json=ASK))
         async with http.get(served.url + "/health") as health:
             assert health.status == 200
+        if stream:
+            await asyncio.wait((asking,))
         served.signal(signal.SIGTERM)
+        before = time.monotonic()
+        async with await asking as response:
+            body = await response.read()
+            assert response.status == (200 if stream else 503)
+        error = orjson.loads(body.split(b"\n\n")[-2].removeprefix(b"data: ") if stream else body)["error"]
+        assert (error["code"], error["message"]) == ("service_unavailable", "the gateway is shutting down")
         assert await served.ended() == 0
-        with pytest.raises(aiohttp.ClientConnectionError):
-            await asking
+        assert time.monotonic() - before < 3
+
+
+async def test_a_kept_connection_hears_of_the_drain(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """Who has a connection open is told that the server goes: health is 503, and so is a new call."""
+    async with serve(HANGING, tmp_path) as served:
+        asking = asyncio.ensure_future(http.post(served.url + "/v1/chat/completions", json=ASK))
+        async with aiohttp.ClientSession() as kept:
+            async with kept.get(served.url + "/health") as health:
+                assert health.status == 200
+            served.signal(signal.SIGTERM)
+            await refused(http, served.url)
+            async with kept.get(served.url + "/health/ready") as ready:
+                assert ready.status == 503
+            async with kept.post(served.url + "/v1/chat/completions", json=ASK) as late:
+                assert late.status == 503
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert await served.ended() == 0
 
 
 async def test_a_second_signal_ends_at_once(http: aiohttp.ClientSession, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from runestone.providers.credentials import redact
+from runestone.errors import Unavailable
+from runestone.providers.credentials import Credentials, redact
 
 SECRETS = (b"sk-proj-abcdefghijklmnop1234", b"gsk_other5678")
 
@@ -32,3 +33,57 @@ def test_long_runs_cost_no_more_than_their_length() -> None:
     before = time.process_time()
     assert redact(body, SECRETS) == body
     assert time.process_time() - before < 1.0
+
+
+def test_credentials_take_turns() -> None:
+    """Calls are spread over all of them; with none there is nothing to choose."""
+    ring = Credentials(["a", "b", "c"])
+    assert [chosen.value for chosen in (ring.choose(0.0) for _ in range(4)) if chosen] == ["a", "b", "c", "a"]
+    assert Credentials([]).choose(0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "rests"), [(401, None, 60.0), (403, 5.0, 60.0), (429, 7.0, 7.0), (429, None, 1.0)]
+)
+def test_a_refused_credential_rests_alone(status: int, retry_after: float | None, rests: float) -> None:
+    """401 and 403 put a credential aside for a minute, 429 until its retry-after; the others go on."""
+    ring = Credentials(["a", "b"])
+    first = ring.choose(0.0)
+    assert first is not None
+    assert ring.judge(first, status, retry_after, 0.0)
+    assert {chosen.value for chosen in (ring.choose(rests - 0.1) for _ in range(4)) if chosen} == {"b"}
+    assert {chosen.value for chosen in (ring.choose(rests) for _ in range(4)) if chosen} == {"a", "b"}
+
+
+def test_when_all_rest_the_wait_is_told() -> None:
+    """Nobody can take the call until the first of them may be used again."""
+    ring = Credentials(["a", "b"])
+    for retry_after in (9.0, 4.0):
+        chosen = ring.choose(0.0)
+        assert chosen is not None
+        ring.judge(chosen, 429, retry_after, 0.0)
+    with pytest.raises(Unavailable) as caught:
+        ring.choose(1.0)
+    assert caught.value.retry_after == 3.0
+    ring.reset()
+    assert ring.choose(1.0) is not None
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 500])
+def test_other_answers_say_nothing_of_a_credential(status: int) -> None:
+    """A caller's mistake or a provider's failure leaves it in use."""
+    ring = Credentials(["a", "b"])
+    chosen = ring.choose(0.0)
+    assert chosen is not None
+    assert not ring.judge(chosen, status, None, 0.0)
+    assert {again.value for again in (ring.choose(0.0) for _ in range(2)) if again} == {"a", "b"}
+
+
+@pytest.mark.parametrize("status", [401, 403, 429])
+def test_a_sole_credential_never_rests(status: int) -> None:
+    """One refusal must not become everybody's: the provider's own answer passes, and the next call asks again."""
+    ring = Credentials(["a"])
+    chosen = ring.choose(0.0)
+    assert chosen is not None
+    assert not ring.judge(chosen, status, 60.0, 0.0)
+    assert ring.choose(0.0) is chosen

@@ -29,6 +29,7 @@ RECORD = Record(
     error=None,
     source=None,
     attempts=1,
+    failures=(),
     duration=1.5,
     waited=1.0,
     head=0.00123,
@@ -56,7 +57,7 @@ FREE_TEXTS = [
 
 # A value is a quoted text or has no blanks.
 FIELD = r""" (\w+)=(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^ '"]*)(?= |$)"""
-LINE = re.compile(rf"\d\d:\d\d:\d\d\.\d\d\d info    chat/completions((?:{FIELD.replace('(', '(?:', 1)})*)")
+LINE = re.compile(rf"[\d-]{{10}}T\d\d:\d\d:\d\d\.\d\d\dZ info    chat/completions((?:{FIELD.replace('(', '(?:', 1)})*)")
 NAMES = ["stream", "model", "target", "key", "attempts", "ms", "gateway_ms", "first_token_ms"]
 NAMES += ["input_tokens", "output_tokens", "finish"]
 

@@ -25,6 +25,7 @@ RECORD = Record(
     error=None,
     source=None,
     attempts=1,
+    failures=(),
     duration=1.5,
     waited=1.0,
     head=0.002,

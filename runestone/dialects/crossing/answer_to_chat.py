@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from runestone.core.summary import Summary
+from runestone.dialects.crossing.failures import raise_if_error, said, written
 from runestone.dialects.crossing.reasoning import encrypted_detail, text_detail
 from runestone.dialects.crossing.reasons import finish_reason
 from runestone.dialects.crossing.tools import made_id
-from runestone.dialects.crossing.usage import chat_usage, read_messages
+from runestone.dialects.crossing.usage import chat_usage
+from runestone.dialects.dialect import text
+from runestone.dialects.usage import read_messages
 from runestone.errors import ProviderFailed
 
 
@@ -30,11 +31,11 @@ def answer_to_chat(answer: dict[str, Any], *, created: int, summary: Summary) ->
         raise ProviderFailed("the provider's answer is not a Messages answer")
     message = _message(content)
     details = answer.get("stop_details")
-    if stop == "refusal" and isinstance(details, dict) and details.get("explanation"):
-        message["refusal"] = details["explanation"]
-    summary.response_id = answer.get("id") or made_id("chatcmpl-", created, content)
-    summary.model = answer.get("model")
-    summary.finish_reason = stop
+    if stop == "refusal" and isinstance(details, dict):
+        message["refusal"] = text(details.get("explanation"))
+    summary.response_id = text(answer.get("id")) or made_id("chatcmpl-", created, written(content))
+    summary.model = text(answer.get("model"))
+    summary.finish_reason = text(stop)
     read_messages(answer.get("usage"), summary)
     reason = finish_reason(stop, tools="tool_calls" in message)
     return {
@@ -47,28 +48,6 @@ def answer_to_chat(answer: dict[str, Any], *, created: int, summary: Summary) ->
     }
 
 
-def raise_if_error(answer: Any) -> None:
-    """Raises ProviderFailed for an error a provider sent with status 200."""
-    error = answer.get("error") if isinstance(answer, dict) else None
-    if error:
-        raise error_of(error)
-
-
-def error_of(error: Any) -> ProviderFailed:
-    """The provider's error object with its message, type, code and param."""
-    if not isinstance(error, dict):
-        return ProviderFailed(str(error))
-    failure = ProviderFailed(str(error.get("message") or "the provider reported an error"))
-    if error.get("type"):
-        failure.type = str(error["type"])
-    code = error.get("code")
-    if code is not None:
-        failure.code = str(code)
-    if isinstance(error.get("param"), str):
-        failure.param = error["param"]
-    return failure
-
-
 def _message(content: list[Any]) -> dict[str, Any]:
     texts: list[str] = []
     thoughts: list[str] = []
@@ -77,16 +56,16 @@ def _message(content: list[Any]) -> dict[str, Any]:
     for block in content:
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "text":
-            texts.append(str(block.get("text") or ""))
+            texts.append(said(block.get("text"), "text"))
         elif kind == "thinking":
-            thoughts.append(str(block.get("thinking") or ""))
-            details.append(text_detail(thoughts[-1], block.get("signature"), len(details)))
+            thoughts.append(said(block.get("thinking"), "thinking"))
+            details.append(text_detail(thoughts[-1], said(block.get("signature"), "signature"), len(details)))
         elif kind == "redacted_thinking":
-            details.append(encrypted_detail(block.get("data") or "", len(details)))
+            details.append(encrypted_detail(said(block.get("data"), "redacted thinking"), len(details)))
         elif kind == "tool_use":
             calls.append(_call(block, len(calls)))
-    text = "".join(texts)
-    message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else ""), "refusal": None}
+    content_text = "".join(texts)
+    message: dict[str, Any] = {"role": "assistant", "content": content_text or (None if calls else ""), "refusal": None}
     if any(thoughts):
         message["reasoning_content"] = "".join(thoughts)
     if details:
@@ -97,8 +76,9 @@ def _message(content: list[Any]) -> dict[str, Any]:
 
 
 def _call(block: dict[str, Any], index: int) -> dict[str, Any]:
-    name, arguments = block.get("name"), block.get("input")
-    if not isinstance(name, str) or not isinstance(arguments, dict):
+    name, given = block.get("name"), block.get("input")
+    if not isinstance(name, str) or not isinstance(given, dict):
         raise ProviderFailed("the provider's answer holds a tool call without name or input")
-    function = {"name": name, "arguments": orjson.dumps(arguments).decode()}
-    return {"id": block.get("id") or made_id("call_", name, arguments, index), "type": "function", "function": function}
+    arguments = written(given)
+    made = text(block.get("id")) or made_id("call_", name, arguments, index)
+    return {"id": made, "type": "function", "function": {"name": name, "arguments": arguments}}

@@ -12,11 +12,13 @@ from __future__ import annotations
 from typing import Any
 
 from runestone.core.summary import Summary
-from runestone.dialects.crossing.answer_to_chat import raise_if_error
 from runestone.dialects.crossing.deltas import calls_of, message_of, sealed_of, texts_of
+from runestone.dialects.crossing.failures import raise_if_error, written
 from runestone.dialects.crossing.reasons import said_finish, stop_reason
 from runestone.dialects.crossing.tools import made_id, parsed_arguments
-from runestone.dialects.crossing.usage import messages_usage, read_chat
+from runestone.dialects.crossing.usage import messages_usage
+from runestone.dialects.dialect import text
+from runestone.dialects.usage import read_chat
 from runestone.errors import ProviderFailed
 
 
@@ -30,12 +32,12 @@ def answer_to_messages(answer: dict[str, Any], *, summary: Summary) -> dict[str,
         raise ProviderFailed("the provider's answer is not a Chat Completions answer")
     if finish == "error":  # OpenRouter and Mistral
         raise ProviderFailed("the provider's answer ended in an error")
-    summary.response_id = answer.get("id") or made_id("msg_", answer)
-    summary.model = answer.get("model")
+    summary.response_id = text(answer.get("id")) or made_id("msg_", written(answer))
+    summary.model = text(answer.get("model"))
     summary.finish_reason = finish
     read_chat(answer.get("usage"), summary)
     calls = _calls(message, str(summary.response_id), cut=finish == "length")
-    refusal = message.get("refusal")
+    refusal = text(message.get("refusal"))
     sequence = choice.get("stop_reason")  # vLLM: the stop sequence, or a token's number
     reason = stop_reason(
         finish,
@@ -67,18 +69,16 @@ def _first_choice(answer: Any) -> dict[str, Any]:
 def _content(message: dict[str, Any]) -> list[dict[str, Any]]:
     texts = texts_of(message)
     thought = "".join(piece for kind, piece in texts if kind == "thinking")
-    text = "".join(piece for kind, piece in texts if kind == "text")
+    spoken = "".join(piece for kind, piece in texts if kind == "text")
     sealed = sealed_of(message)
     signature = next((value for kind, value in sealed if kind == "signature"), "")
     content: list[dict[str, Any]] = []
     if thought or signature:
         content.append({"type": "thinking", "thinking": thought, "signature": signature})
     content += [{"type": kind, "data": value} for kind, value in sealed if kind == "redacted_thinking"]
-    refusal = message.get("refusal")
-    if isinstance(refusal, str):
-        text += refusal
-    if text:
-        content.append({"type": "text", "text": text, "citations": None})
+    spoken += text(message.get("refusal")) or ""
+    if spoken:
+        content.append({"type": "text", "text": spoken, "citations": None})
     return content
 
 
@@ -94,7 +94,6 @@ def _calls(message: dict[str, Any], response_id: str, *, cut: bool) -> list[dict
             if cut:  # the token limit fell into the arguments: there is no call to make
                 continue
             raise ProviderFailed(f"the provider's answer calls {name} with arguments that are not a JSON object")
-        given = call.get("id")
-        made = given if isinstance(given, str) and given else made_id("call_", response_id, n)
+        made = text(call.get("id")) or made_id("call_", response_id, n)
         blocks.append({"type": "tool_use", "id": made, "name": name, "input": arguments})
     return blocks

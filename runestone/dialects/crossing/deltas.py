@@ -1,6 +1,7 @@
 """What chat providers put into a message or a delta, taken apart: they agree on text, and on little else.
 
-Rule: a reader, no judge: what is absent, null, empty or of another type is simply not there.
+Rule: what is absent, null or empty is simply not there. Content of a type nobody sends raises ProviderFailed: an answer
+without it would be another one. Around the content, what is of another type is not there either.
 
 - reasoning stands in `reasoning_content` (DeepSeek, vLLM, llama.cpp), `reasoning` (OpenRouter, Groq, Ollama), in
   `reasoning_details` (OpenRouter), or in parts of the content (Mistral); two of the first three repeat each other.
@@ -11,9 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
+from runestone.dialects.crossing.failures import said, written
 from runestone.dialects.crossing.reasoning import is_ours
+from runestone.dialects.dialect import text
 
 
 def message_of(choice: dict[str, Any]) -> dict[str, Any]:
@@ -31,14 +32,10 @@ def texts_of(message: dict[str, Any]) -> list[tuple[str, str]]:
     if isinstance(thought, str) and thought:
         pieces.append(("thinking", thought))
     content = message.get("content")
-    if isinstance(content, str):
-        if content:
-            pieces.append(("text", content))
-    elif isinstance(content, list):
-        pieces += _parts(content)
-    elif isinstance(content, dict):
-        pieces.append(("text", orjson.dumps(content).decode()))
-    return pieces
+    if isinstance(content, list):
+        return pieces + _parts(content)
+    whole = written(content) if isinstance(content, dict) else said(content, "content")
+    return [*pieces, ("text", whole)] if whole else pieces
 
 
 def sealed_of(message: dict[str, Any]) -> list[tuple[str, str]]:
@@ -47,10 +44,11 @@ def sealed_of(message: dict[str, Any]) -> list[tuple[str, str]]:
     for detail in _details(message):
         if not is_ours(detail):
             continue
-        if detail.get("type") == "reasoning.text" and detail.get("signature"):
-            found.append(("signature", str(detail["signature"])))
-        elif detail.get("type") == "reasoning.encrypted" and detail.get("data") and detail.get("format"):
-            found.append(("redacted_thinking", str(detail["data"])))
+        signature, data = text(detail.get("signature")), text(detail.get("data"))
+        if detail.get("type") == "reasoning.text" and signature:
+            found.append(("signature", signature))
+        elif detail.get("type") == "reasoning.encrypted" and data and detail.get("format"):
+            found.append(("redacted_thinking", data))
     return found
 
 
@@ -71,7 +69,7 @@ def _details(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _detailed(message: dict[str, Any]) -> str:
-    return "".join(str(detail.get("text") or detail.get("summary") or "") for detail in _details(message))
+    return "".join(text(detail.get("text")) or text(detail.get("summary")) or "" for detail in _details(message))
 
 
 def _parts(content: list[Any]) -> list[tuple[str, str]]:
@@ -80,10 +78,14 @@ def _parts(content: list[Any]) -> list[tuple[str, str]]:
     for part in content:
         if not isinstance(part, dict):
             continue
-        if part.get("type") == "text" and part.get("text"):
-            pieces.append(("text", str(part["text"])))
+        if part.get("type") == "text":
+            pieces.append(("text", said(part.get("text"), "text")))
         elif part.get("type") == "thinking":
             inner = part.get("thinking")
-            texts = [inner] if isinstance(inner, str) else [text for _, text in _parts(inner or [])]
-            pieces += [("thinking", text) for text in texts if text]
-    return pieces
+            thoughts = inner if isinstance(inner, list) else [{"type": "text", "text": said(inner, "thinking")}]
+            pieces += [("thinking", said(thought.get("text"), "thinking")) for thought in thoughts if _is_text(thought)]
+    return [piece for piece in pieces if piece[1]]
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text"

@@ -31,8 +31,20 @@ def string(value: Any, path: str) -> str:
     raise BadRequest(f"{path} must be a string", param=path)
 
 
+def optional(value: Any, path: str) -> str:
+    """A string, "" where it is null or absent. Raises BadRequest that names `path`."""
+    return "" if value is None else string(value, path)
+
+
+def flag(value: Any, path: str) -> bool:
+    """A boolean, False where it is null or absent. Raises BadRequest that names `path`."""
+    if value is None or isinstance(value, bool):
+        return value is True
+    raise BadRequest(f"{path} must be a boolean", param=path)
+
+
 def whole(value: Any, path: str) -> int:
-    """An integer of at least 1."""
+    """An integer of at least 1. Raises BadRequest that names `path`."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
     raise BadRequest(f"{path} must be an integer of at least 1", param=path)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from runestone.dialects.crossing.expect import string
 from runestone.errors import BadRequest
 
 Fate: TypeAlias = Literal["crosses", "dropped", "refused"]
@@ -279,9 +280,7 @@ MESSAGES_FIELDS: Final[Table] = {
 
 
 def check(given: dict[str, Any], table: Table, at: str = "", path: str = "") -> None:
-    """Raises BadRequest for the first field of `given` that does not cross. `at` is its place in the table, `path`
-    here.
-    """
+    """Raises BadRequest for the first field of `given` that does not cross: `at` in the table, `path` in the request."""
     for name, value in given.items():
         if value is None:
             continue
@@ -294,9 +293,8 @@ def check(given: dict[str, Any], table: Table, at: str = "", path: str = "") -> 
 
 
 def check_type(kind: object, table: Table, path: str) -> bool:
-    """Whether content of type `kind` crosses (False: it is dropped). Raises BadRequest naming `path`.type if
-    refused.
-    """
+    """Whether content of type `kind` crosses (False: it is dropped). Raises BadRequest naming `path`.type otherwise."""
+    kind = string(kind, f"{path}.type")
     field = table.get(f"content[{kind}]")
     if field is None or field.fate == "refused":
         why = f": {field.note}" if field else ""

@@ -7,10 +7,9 @@ Deliberately absent: audio and video (Anthropic has neither) and files that lie 
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any, Final
 
-from runestone.dialects.crossing.expect import array, mapping, string
+from runestone.dialects.crossing.expect import array, mapping, optional, string
 from runestone.dialects.crossing.fields import CHAT_FIELDS, MESSAGES_FIELDS, check, check_type
 from runestone.errors import BadRequest
 
@@ -53,8 +52,9 @@ def document_block(part: dict[str, Any], path: str) -> dict[str, Any]:
                 f"{where}: {media_type} cannot be carried: Anthropic reads PDF and plain text", param=where
             )
     block: dict[str, Any] = {"type": "document", "source": source}
-    if file.get("filename"):
-        block["title"] = file["filename"]
+    title = optional(file.get("filename"), f"{path}.file.filename")
+    if title:
+        block["title"] = title
     return block
 
 
@@ -75,8 +75,9 @@ def document_parts(block: dict[str, Any], path: str) -> list[dict[str, Any]]:
     """The parts a document block becomes: a file part for a PDF, text (and image) parts for what is written out."""
     source = mapping(block.get("source"), f"{path}.source")
     kind = source.get("type")
-    title = block.get("title")
-    parts = [_text(block["context"])] if block.get("context") else []
+    title = optional(block.get("title"), f"{path}.title")
+    context = optional(block.get("context"), f"{path}.context")
+    parts = [_text(context)] if context else []
     if kind == "base64":
         file = {"filename": title or "document.pdf", "file_data": _inline(source, path)}
         return [*parts, {"type": "file", "file": file}]
@@ -100,7 +101,8 @@ def _written_out(content: Any, path: str) -> list[dict[str, Any]]:
         where = f"{path}[{i}]"
         kind = mapping(block, where).get("type")
         check_type(kind, MESSAGES_FIELDS, where)
-        check(block, MESSAGES_FIELDS, f"content[{kind}]", where)
+        given = {name: value for name, value in block.items() if name != "type"}
+        check(given, MESSAGES_FIELDS, f"content[{kind}]", where)
         if kind not in ("text", "image"):
             raise BadRequest(f"{where}.type: {kind} cannot stand in a document", param=f"{where}.type")
         is_image = kind == "image"
@@ -134,5 +136,5 @@ def _data_url(url: str, path: str) -> tuple[str, str]:
 def _decoded(data: str, path: str) -> str:
     try:
         return base64.b64decode(data, validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not ASCII, not base64, not UTF-8
         raise BadRequest(f"{path} is not base64 of UTF-8 text", param=path) from None

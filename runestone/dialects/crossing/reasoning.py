@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from runestone.dialects.crossing.expect import array, mapping, string, whole
+from runestone.dialects.crossing.expect import array, flag, mapping, optional, string, whole
 from runestone.dialects.crossing.fields import CHAT_FIELDS, MESSAGES_FIELDS, check
 from runestone.errors import BadRequest
 
@@ -56,16 +56,20 @@ def _given_thinking(thinking: dict[str, Any], *, model: str, max_tokens: int) ->
 def _openrouter(reasoning: dict[str, Any], *, model: str, max_tokens: int) -> dict[str, Any]:
     check(reasoning, CHAT_FIELDS, "reasoning", "reasoning")
     budget, effort = reasoning.get("max_tokens"), reasoning.get("effort")
+    enabled = flag(reasoning.get("enabled"), "reasoning.enabled")
+    exclude = flag(reasoning.get("exclude"), "reasoning.exclude")
     if reasoning.get("enabled") is False:
         effort, budget = "none", None
     asked: dict[str, Any]
     if budget is not None:
         asked = {"thinking": {"type": "enabled", "budget_tokens": whole(budget, "reasoning.max_tokens")}}
-    elif effort is not None or reasoning.get("enabled") is True:
-        asked = _by_effort(effort or "medium", "reasoning.effort", model=model, max_tokens=max_tokens)
+    elif effort is not None or enabled:
+        asked = _by_effort(
+            "medium" if effort is None else effort, "reasoning.effort", model=model, max_tokens=max_tokens
+        )
     else:
         return {}
-    if reasoning.get("exclude") is True and asked["thinking"]["type"] != "disabled":
+    if exclude and asked["thinking"]["type"] != "disabled":
         asked["thinking"]["display"] = "omitted"
     return asked
 
@@ -101,7 +105,7 @@ def asked_effort(fields: dict[str, Any]) -> str | None:
     return next((effort for below, effort in _TO_EFFORT if tokens < below), "high")
 
 
-def text_detail(text: str, signature: str | None, index: int) -> dict[str, Any]:
+def text_detail(text: str, signature: str, index: int) -> dict[str, Any]:
     """The reasoning_details entry of a thinking block."""
     detail: dict[str, Any] = {"type": "reasoning.text", "text": text, "format": FORMAT, "index": index}
     return {**detail, "signature": signature} if signature else detail
@@ -125,17 +129,20 @@ def thinking_blocks(message: dict[str, Any], path: str) -> list[dict[str, Any]]:
     pieces: list[str] = []
     index: Any = None
     for i, detail in enumerate(array(details, f"{path}.reasoning_details") if details is not None else []):
-        if not is_ours(mapping(detail, f"{path}.reasoning_details[{i}]")):
+        where = f"{path}.reasoning_details[{i}]"
+        if not is_ours(mapping(detail, where)):
             continue
         kind = detail.get("type")
-        if kind == "reasoning.encrypted" and detail.get("data") and detail.get("format"):
-            blocks.append({"type": "redacted_thinking", "data": detail["data"]})
+        if kind == "reasoning.encrypted" and detail.get("format"):
+            data = optional(detail.get("data"), f"{where}.data")
+            blocks += [{"type": "redacted_thinking", "data": data}] if data else []
         if kind != "reasoning.text":
             continue
         if detail.get("index") != index:
             pieces, index = [], detail.get("index")
-        pieces.append(detail.get("text") or "")
-        if detail.get("signature"):
-            blocks.append({"type": "thinking", "thinking": "".join(pieces), "signature": detail["signature"]})
+        pieces.append(optional(detail.get("text"), f"{where}.text"))
+        signature = optional(detail.get("signature"), f"{where}.signature")
+        if signature:
+            blocks.append({"type": "thinking", "thinking": "".join(pieces), "signature": signature})
             pieces = []
     return blocks

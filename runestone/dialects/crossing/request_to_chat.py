@@ -15,10 +15,11 @@ from typing import Any, Final
 
 import orjson
 
-from runestone.dialects.crossing.expect import array, mapping, string
+from runestone.dialects.crossing.expect import array, flag, mapping, optional, string
 from runestone.dialects.crossing.fields import MESSAGES_FIELDS, check, check_type
 from runestone.dialects.crossing.media import document_parts, image_part
 from runestone.dialects.crossing.reasoning import asked_effort
+from runestone.dialects.crossing.strict import is_strict
 from runestone.dialects.crossing.tools import choice_to_chat, tools_to_chat
 from runestone.errors import BadRequest
 
@@ -50,8 +51,8 @@ def request_to_chat(
     if fields.get("max_tokens") is not None:
         body[max_tokens_field] = fields["max_tokens"]
     body.update({name: fields[name] for name in _SAME_NAME if fields.get(name) is not None})
-    if fields.get("stop_sequences"):
-        body["stop"] = array(fields["stop_sequences"], "stop_sequences")
+    if fields.get("stop_sequences") is not None and (stops := array(fields["stop_sequences"], "stop_sequences")):
+        body["stop"] = stops
     if fields.get("stream") is not None:
         body["stream"] = fields["stream"]
         if fields["stream"] is True and stream_usage:
@@ -78,10 +79,9 @@ def _user_id(metadata: Any) -> str | None:
     if metadata is None:
         return None
     check(mapping(metadata, "metadata"), MESSAGES_FIELDS, "metadata", "metadata")
-    given = metadata.get("user_id")
-    if not given:
+    user = optional(metadata.get("user_id"), "metadata.user_id")
+    if not user:
         return None
-    user = string(given, "metadata.user_id")
     return user if len(user) <= _LONGEST_USER else hashlib.sha256(user.encode()).hexdigest()
 
 
@@ -98,26 +98,9 @@ def _response_format(fields: dict[str, Any]) -> dict[str, Any] | None:
     if given.get("type") != "json_schema":
         raise BadRequest(f"{path}.type: {given.get('type')} cannot be carried", param=f"{path}.type")
     schema = mapping(given.get("schema"), f"{path}.schema")
-    wrapped = {"name": given.get("name") or "answer", "schema": schema, "strict": _is_strict(schema)}
+    name = optional(given.get("name"), f"{path}.name") or "answer"
+    wrapped = {"name": name, "schema": schema, "strict": is_strict(schema, f"{path}.schema")}
     return {"type": "json_schema", "json_schema": wrapped}
-
-
-def _is_strict(schema: Any) -> bool:
-    """Whether OpenAI's strict mode takes the schema: closed objects, every property required. It refuses others, so
-    they are sent unstrict. https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
-    """
-    if isinstance(schema, list):
-        return all(_is_strict(item) for item in schema)
-    if not isinstance(schema, dict):
-        return True
-    properties = schema.get("properties")
-    if isinstance(properties, dict) or schema.get("type") == "object":
-        properties = properties or {}
-        if schema.get("additionalProperties") is not False or set(schema.get("required") or ()) != set(properties):
-            return False
-        if not all(_is_strict(value) for value in properties.values()):
-            return False
-    return all(_is_strict(value) for name, value in schema.items() if name not in ("properties", "enum", "const"))
 
 
 # -- the conversation
@@ -185,7 +168,7 @@ def _assistant(blocks: list[tuple[str, dict[str, Any], str]], reasoning_field: s
             calls.append({"id": string(block.get("id"), f"{path}.id"), "type": "function", "function": function})
         elif kind == "thinking":
             if not block.get("signature"):  # Anthropic signs; what is unsigned came from a chat provider
-                thoughts.append(str(block.get("thinking") or ""))
+                thoughts.append(optional(block.get("thinking"), f"{path}.thinking"))
         else:
             raise BadRequest(f"{path}.type: {kind} cannot stand in an assistant turn", param=f"{path}.type")
     text = "".join(texts)
@@ -215,7 +198,7 @@ def _tool_result(block: dict[str, Any], path: str) -> tuple[dict[str, Any], list
                 else:
                     media.append(part)
     text = "\n".join(texts)
-    if block.get("is_error") is True and not text.lower().startswith("error"):
+    if flag(block.get("is_error"), f"{path}.is_error") and not text.lower().startswith("error"):
         text = f"Error: {text}"
     if media:
         media.insert(0, {"type": "text", "text": f"From the result of tool call {call}:"})

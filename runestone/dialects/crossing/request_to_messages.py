@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from runestone.dialects.crossing.expect import array, mapping, string, whole
+from runestone.dialects.crossing.expect import array, flag, mapping, optional, string, whole
 from runestone.dialects.crossing.fields import CHAT_FIELDS, check, check_type
 from runestone.dialects.crossing.media import document_block, image_block
 from runestone.dialects.crossing.reasoning import asked_thinking, thinking_blocks
@@ -45,7 +45,8 @@ def request_to_messages(fields: dict[str, Any], *, model: str, default_max_token
     if fields.get("stream_options") is not None:
         options = mapping(fields["stream_options"], "stream_options")
         check(options, CHAT_FIELDS, "stream_options", "stream_options")
-    user = fields.get("user") or fields.get("safety_identifier")
+        flag(options.get("include_usage"), "stream_options.include_usage")
+    user = optional(fields.get("user"), "user") or optional(fields.get("safety_identifier"), "safety_identifier")
     if user:
         body["metadata"] = {"user_id": user}
     if fields.get("service_tier") == "default":
@@ -190,7 +191,7 @@ def _user(message: dict[str, Any], path: str) -> list[dict[str, Any]]:
 def _assistant(message: dict[str, Any], path: str) -> list[dict[str, Any]]:
     blocks = thinking_blocks(message, path)
     blocks += _content(message.get("content"), f"{path}.content", only=("text", "refusal"))
-    if message.get("refusal"):
+    if message.get("refusal") is not None:
         blocks += _text_blocks(message["refusal"], f"{path}.refusal")
     if message.get("tool_calls") is not None:
         blocks += calls_to_messages(message["tool_calls"], path)

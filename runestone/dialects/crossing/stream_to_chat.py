@@ -18,13 +18,15 @@ from typing import Any, Final
 import orjson
 
 from runestone.core.summary import Summary
-from runestone.dialects.crossing.answer_to_chat import error_of
+from runestone.dialects.crossing.failures import error_of, said, written
 from runestone.dialects.crossing.reasoning import FORMAT, encrypted_detail
 from runestone.dialects.crossing.reasons import finish_reason
 from runestone.dialects.crossing.tools import made_id
-from runestone.dialects.crossing.usage import chat_usage, read_messages
+from runestone.dialects.crossing.usage import chat_usage
+from runestone.dialects.dialect import text
 from runestone.dialects.sse import Decoder, Event
-from runestone.errors import ProviderError, StreamBroken
+from runestone.dialects.usage import read_messages
+from runestone.errors import ProviderError, ProviderFailed, StreamBroken
 
 _DONE: Final = b"data: [DONE]\n\n"
 
@@ -63,29 +65,30 @@ class StreamToChat:
         self._blocks: dict[int, _Block] = {}
         self._calls = 0
         self._details = 0
-        self._over = False
+        self.complete = False
 
     def feed(self, block: bytes) -> bytes:
         """The chunks for whole events. After a failure, and after the end, nothing more comes."""
         return self._write(self._decoder.feed(block))
 
     def finish(self) -> bytes:
-        """What is owed when the provider has ended cleanly. Raises the failure, or StreamBroken without a
-        message_stop.
-        """
+        """What is owed at the provider's clean end. Raises the failure, or StreamBroken without a message_stop."""
         rest = self._write(self._decoder.finish())
         if self.failure is not None:
             raise self.failure
-        if not self._over:
+        if not self.complete:
             raise StreamBroken("the provider's stream ended before its message_stop")
         return rest
 
     def _write(self, events: list[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
-            if self._over or self.failure is not None:
+            if self.complete or self.failure is not None:
                 break
-            self._event(event, out)
+            try:
+                self._event(event, out)
+            except ProviderFailed as failure:
+                self.failure = failure
         return b"".join(out)
 
     def _event(self, event: Event, out: list[bytes]) -> None:
@@ -114,8 +117,8 @@ class StreamToChat:
         if not isinstance(message, dict) or self._head:
             self.failure = StreamBroken("the provider's message_start holds no message, or is not the first")
             return
-        self.summary.response_id = message.get("id") or made_id("chatcmpl-", self._created, data)
-        self.summary.model = message.get("model")
+        self.summary.response_id = text(message.get("id")) or made_id("chatcmpl-", self._created, written(data))
+        self.summary.model = text(message.get("model"))
         read_messages(message.get("usage"), self.summary)
         head = {
             "id": self.summary.response_id,
@@ -132,7 +135,7 @@ class StreamToChat:
     def _start(self, data: dict[str, Any], out: list[bytes]) -> None:
         given = data.get("content_block")
         given = given if isinstance(given, dict) else {}
-        block = _Block(str(given.get("type")))
+        block = _Block(text(given.get("type")) or "")
         self._blocks[_index(data)] = block
         if block.kind == "text":
             self._text(block, given, out)
@@ -140,7 +143,7 @@ class StreamToChat:
             block.number = self._details
             self._details += 1
             if block.kind == "redacted_thinking":
-                detail = encrypted_detail(given.get("data") or "", block.number)
+                detail = encrypted_detail(said(given.get("data"), "redacted thinking"), block.number)
                 self._delta({"reasoning_details": [detail]}, out)
                 self.started = True
                 return
@@ -150,8 +153,10 @@ class StreamToChat:
             block.number = self._calls
             self._calls += 1
             block.whole = given.get("input")
-            name = given.get("name") or ""
-            made = given.get("id") or made_id("call_", self.summary.response_id, block.number)
+            name = text(given.get("name"))
+            if name is None or not (block.whole is None or isinstance(block.whole, dict)):
+                raise ProviderFailed("the provider's stream holds a tool call without name or input")
+            made = text(given.get("id")) or made_id("call_", self.summary.response_id, block.number)
             function = {"name": name, "arguments": ""}
             call = {"index": block.number, "id": made, "type": "function", "function": function}
             self._delta({"tool_calls": [call]}, out)
@@ -163,25 +168,26 @@ class StreamToChat:
         if block is None or not isinstance(delta, dict):
             self.failure = StreamBroken("the provider sent a delta for a block it had not begun")
             return
-        write = _DELTAS.get(str(delta.get("type")))
+        write = _DELTAS.get(text(delta.get("type")) or "")
         if write is not None:
             write(self, block, delta, out)
 
     def _text(self, block: _Block, delta: dict[str, Any], out: list[bytes]) -> None:
-        text = delta.get("text")
-        if text and block.kind == "text":
+        piece = said(delta.get("text"), "text")
+        if piece and block.kind == "text":
             self.started = True
-            self._delta({"content": text}, out)
+            self._delta({"content": piece}, out)
 
     def _thinking(self, block: _Block, delta: dict[str, Any], out: list[bytes]) -> None:
-        text = delta.get("thinking")
-        if text and block.number >= 0:
+        piece = said(delta.get("thinking"), "thinking")
+        if piece and block.number >= 0:
             self.started = True
-            self._delta({"reasoning_content": text, "reasoning_details": [self._detail(block, "text", text)]}, out)
+            self._delta({"reasoning_content": piece, "reasoning_details": [self._detail(block, "text", piece)]}, out)
 
     def _signature(self, block: _Block, delta: dict[str, Any], out: list[bytes]) -> None:
-        if delta.get("signature") and block.number >= 0:
-            self._delta({"reasoning_details": [self._detail(block, "signature", delta["signature"])]}, out)
+        signature = said(delta.get("signature"), "signature")
+        if signature and block.number >= 0:
+            self._delta({"reasoning_details": [self._detail(block, "signature", signature)]}, out)
 
     def _detail(self, block: _Block, name: str, value: str) -> dict[str, Any]:
         # Clients, OpenAI's SDK among them, join the strings of entries with one index: the format is sent once a block.
@@ -192,28 +198,30 @@ class StreamToChat:
         return detail
 
     def _input(self, block: _Block, delta: dict[str, Any], out: list[bytes]) -> None:
-        if delta.get("partial_json") and block.kind == "tool_use":
+        piece = said(delta.get("partial_json"), "tool call's piece")
+        if piece and block.kind == "tool_use":
             block.empty = False
-            self._arguments(block.number, delta["partial_json"], out)
+            self._arguments(block.number, piece, out)
 
-    def _arguments(self, number: int, text: str, out: list[bytes]) -> None:
-        self._delta({"tool_calls": [{"index": number, "function": {"arguments": text}}]}, out)
+    def _arguments(self, number: int, piece: str, out: list[bytes]) -> None:
+        self._delta({"tool_calls": [{"index": number, "function": {"arguments": piece}}]}, out)
 
     def _stop(self, data: dict[str, Any], out: list[bytes]) -> None:
         block = self._blocks.pop(_index(data), None)
         if block is not None and block.kind == "tool_use" and block.empty:
             # A call without input has no deltas; clients parse the arguments, and "" is no JSON.
-            self._arguments(block.number, orjson.dumps(block.whole or {}).decode(), out)
+            self._arguments(block.number, written(block.whole or {}), out)
 
     def _message_delta(self, data: dict[str, Any], out: list[bytes]) -> None:
         read_messages(data.get("usage"), self.summary)
         delta = data.get("delta")
-        reason = delta.get("stop_reason") if isinstance(delta, dict) else None
-        if not isinstance(delta, dict) or not isinstance(reason, str) or self.summary.finish_reason is not None:
+        reason = text(delta.get("stop_reason")) if isinstance(delta, dict) else None
+        if not isinstance(delta, dict) or reason is None or self.summary.finish_reason is not None:
             return
         details = delta.get("stop_details")
-        if reason == "refusal" and isinstance(details, dict) and details.get("explanation"):
-            self._delta({"refusal": details["explanation"]}, out)
+        explanation = text(details.get("explanation")) if isinstance(details, dict) else None
+        if reason == "refusal" and explanation:
+            self._delta({"refusal": explanation}, out)
         self.summary.finish_reason = reason
         finish = orjson.dumps(finish_reason(reason, tools=self._calls > 0))
         usage = b',"usage":null' if self._include_usage else b""
@@ -227,7 +235,7 @@ class StreamToChat:
         if self._include_usage:
             out.append(b'%b],"usage":%b}\n\n' % (self._head, orjson.dumps(chat_usage(self.summary))))
         out.append(_DONE)
-        self._over = True
+        self.complete = True
 
 
 def _index(data: dict[str, Any]) -> int:

@@ -19,12 +19,14 @@ from typing import Any, Final
 import orjson
 
 from runestone.core.summary import Summary
-from runestone.dialects.crossing.answer_to_chat import error_of
 from runestone.dialects.crossing.deltas import calls_of, message_of, sealed_of, texts_of
+from runestone.dialects.crossing.failures import error_of, written
 from runestone.dialects.crossing.reasons import said_finish, stop_reason
 from runestone.dialects.crossing.tools import made_id, parsed_arguments
-from runestone.dialects.crossing.usage import messages_usage, read_chat
+from runestone.dialects.crossing.usage import messages_usage
+from runestone.dialects.dialect import text
 from runestone.dialects.sse import Decoder, Event, encode
+from runestone.dialects.usage import read_chat
 from runestone.errors import ProviderError, ProviderFailed, StreamBroken
 
 _STARTS: Final[dict[str, dict[str, Any]]] = {
@@ -81,7 +83,7 @@ class StreamToMessages:
         self._ends_with_done = ends_with_done
         self._decoder = Decoder()
         self._begun = False
-        self._over = False
+        self.complete = False
         self._index = -1
         self._open: _Block | None = None
         self._waiting: deque[_Block] = deque()
@@ -96,13 +98,11 @@ class StreamToMessages:
         return self._write(self._decoder.feed(block))
 
     def finish(self) -> bytes:
-        """What is owed when the provider has ended cleanly. Raises the failure, or StreamBroken without the provider's
-        end.
-        """
+        """What is owed at the provider's clean end. Raises the failure, or StreamBroken where its own end is missing."""
         rest = self._write(self._decoder.finish())
         if self.failure is not None:
             raise self.failure
-        if self._over:
+        if self.complete:
             return rest
         if self._ends_with_done:
             raise StreamBroken("the provider's stream ended before its [DONE]")
@@ -115,12 +115,15 @@ class StreamToMessages:
     def _write(self, events: list[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
-            if self._over or self.failure is not None:
+            if self.complete or self.failure is not None:
                 break
             if event.data == b"[DONE]":
                 self._end(out)
             else:
-                self._event(event, out)
+                try:
+                    self._event(event, out)
+                except ProviderFailed as failure:
+                    self.failure = failure
         return b"".join(out)
 
     def _event(self, event: Event, out: list[bytes]) -> None:
@@ -146,8 +149,8 @@ class StreamToMessages:
 
     def _begin(self, chunk: dict[str, Any], out: list[bytes]) -> None:
         self._begun = True
-        self.summary.response_id = chunk.get("id") or made_id("msg_", chunk)
-        self.summary.model = chunk.get("model") or None
+        self.summary.response_id = text(chunk.get("id")) or made_id("msg_", written(chunk))
+        self.summary.model = text(chunk.get("model"))
         message: dict[str, Any] = {
             "id": self.summary.response_id,
             "type": "message",
@@ -165,8 +168,8 @@ class StreamToMessages:
             self.failure = error_of(choice["error"])
             return
         message = message_of(choice)
-        for kind, text in texts_of(message):
-            self._text(kind, text, out)
+        for kind, piece in texts_of(message):
+            self._text(kind, piece, out)
         for kind, value in sealed_of(message):
             self._seal(kind, value, out)
         refusal = message.get("refusal")
@@ -185,11 +188,11 @@ class StreamToMessages:
 
     # -- blocks
 
-    def _text(self, kind: str, text: str, out: list[bytes]) -> None:
+    def _text(self, kind: str, piece: str, out: list[bytes]) -> None:
         block = self._last
         if block is None or block.kind != kind:
             block = self._new(_Block(kind), out)
-        self._piece(block, kind, text, out)
+        self._piece(block, kind, piece, out)
 
     def _seal(self, kind: str, value: str, out: list[bytes]) -> None:
         if kind == "redacted_thinking":
@@ -206,11 +209,7 @@ class StreamToMessages:
         name, given = function.get("name"), call.get("id")
         block = self._known(call.get("index"), given, name)
         if block is None:
-            made = (
-                given
-                if isinstance(given, str) and given
-                else made_id("call_", self.summary.response_id, len(self._calls))
-            )
+            made = text(given) or made_id("call_", self.summary.response_id, len(self._calls))
             block = _Block("tool_use", id=made, name=name if isinstance(name, str) else "")
             index = call.get("index")
             self._calls[index if isinstance(index, int) else made] = block
@@ -221,29 +220,30 @@ class StreamToMessages:
             self._advance(out)
         arguments = function.get("arguments")
         if isinstance(arguments, dict):
-            arguments = orjson.dumps(arguments).decode()
+            arguments = written(arguments)
         if isinstance(arguments, str) and arguments:
             self._arguments(block, arguments, out)
 
     def _known(self, index: object, given: object, name: object) -> _Block | None:
-        """The call a piece continues. Without an index a name begins a call; with one, a new id and a name do, for some
-        servers count every call as 0.
+        """The call a piece continues. Without an index a name begins a call; with one, a new id and a name do.
+
+        Some servers count every call as 0.
         """
         if not isinstance(index, int):
             return None if name or not isinstance(given, str | None) else self._calls.get(given, self._latest_call)
         block = self._calls.get(index)
         return None if block is not None and name and given and block.id != given else block
 
-    def _arguments(self, block: _Block, text: str, out: list[bytes]) -> None:
+    def _arguments(self, block: _Block, piece: str, out: list[bytes]) -> None:
         if block is not self._open and block not in self._waiting:
-            if text.strip():
+            if piece.strip():
                 self.failure = StreamBroken("the provider sent more of a tool call whose arguments were whole")
             return
-        if text == "null" and not block.arguments:  # Groq's, for a function without parameters; no delta says {}
+        if piece == "null" and not block.arguments:  # Groq's, for a function without parameters; no delta says {}
             block.arguments.append("{}")
             return
-        block.arguments.append(text)
-        self._piece(block, "tool_use", text, out)
+        block.arguments.append(piece)
+        self._piece(block, "tool_use", piece, out)
 
     def _new(self, block: _Block, out: list[bytes]) -> _Block:
         self._waiting.append(block)
@@ -251,11 +251,11 @@ class StreamToMessages:
         self._advance(out)
         return block
 
-    def _piece(self, block: _Block, kind: str, text: str, out: list[bytes]) -> None:
+    def _piece(self, block: _Block, kind: str, piece: str, out: list[bytes]) -> None:
         if block is self._open:
-            self._delta(kind, text, out)
+            self._delta(kind, piece, out)
         else:
-            block.held.append((kind, text))
+            block.held.append((kind, piece))
             self._advance(out)
 
     def _advance(self, out: list[bytes], *, over: bool = False) -> None:
@@ -282,13 +282,13 @@ class StreamToMessages:
             start = _STARTS[block.kind]
         data = {"type": "content_block_start", "index": self._index, "content_block": start}
         out.append(encode(orjson.dumps(data), "content_block_start"))
-        for kind, text in block.held:
-            self._delta(kind, text, out)
+        for kind, piece in block.held:
+            self._delta(kind, piece, out)
         block.held.clear()
 
-    def _delta(self, kind: str, text: str, out: list[bytes]) -> None:
+    def _delta(self, kind: str, piece: str, out: list[bytes]) -> None:
         delta, name = _DELTAS[kind]
-        out.append(_DELTA % (self._index, delta, name, orjson.dumps(text)))
+        out.append(_DELTA % (self._index, delta, name, orjson.dumps(piece)))
 
     def _close(self, out: list[bytes]) -> None:
         if self._open is not None:
@@ -313,4 +313,4 @@ class StreamToMessages:
         }
         out.append(encode(orjson.dumps(data), "message_delta"))
         out.append(encode(b'{"type":"message_stop"}', "message_stop"))
-        self._over = True
+        self.complete = True

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from runestone.dialects.crossing.expect import array, mapping, string
+from runestone.dialects.crossing.expect import array, flag, mapping, optional, string
 from runestone.dialects.crossing.fields import CHAT_FIELDS, MESSAGES_FIELDS, check
 from runestone.errors import BadRequest
 
@@ -37,9 +37,7 @@ def messages_id(given: str) -> str:
 
 
 def parsed_arguments(arguments: Any) -> dict[str, Any] | None:
-    """The object that arguments say, {} of empty ones, None when they say no object. Some servers send the object
-    itself.
-    """
+    """The object that arguments say (some servers send it itself), {} of empty ones, None when they say no object."""
     if isinstance(arguments, dict):
         return arguments
     if arguments is None:
@@ -62,19 +60,21 @@ def tools_to_messages(tools: Any) -> list[dict[str, Any]]:
     out = []
     for i, tool in enumerate(array(tools, "tools")):
         path = f"tools[{i}]"
-        kind = mapping(tool, path).get("type", "function")
-        if kind != "function":
+        kind = mapping(tool, path).get("type")
+        if kind not in (None, "function"):
             raise BadRequest(f"{path}.type: tools of type {kind} cannot be carried to Anthropic", param=f"{path}.type")
         check(tool, CHAT_FIELDS, "tools[]", path)
         function = mapping(tool.get("function"), f"{path}.function")
         check(function, CHAT_FIELDS, "tools[].function", f"{path}.function")
         carried: dict[str, Any] = {"name": string(function.get("name"), f"{path}.function.name")}
-        if function.get("description"):
-            carried["description"] = function["description"]
-        schema = mapping(function.get("parameters") or {}, f"{path}.function.parameters")
+        description = optional(function.get("description"), f"{path}.function.description")
+        if description:
+            carried["description"] = description
+        given = function.get("parameters")
+        schema = {} if given is None else mapping(given, f"{path}.function.parameters")
         # Anthropic demands the type; OpenAI lets a function without parameters leave everything out.
         carried["input_schema"] = schema if "type" in schema else {"type": "object", "properties": {}, **schema}
-        if function.get("strict"):
+        if flag(function.get("strict"), f"{path}.function.strict"):
             carried["strict"] = True
         if tool.get("cache_control"):
             carried["cache_control"] = tool["cache_control"]
@@ -97,7 +97,7 @@ def choice_to_messages(choice: Any, parallel: Any, *, has_tools: bool) -> dict[s
             raise BadRequest(f"tool_choice.type: {given.get('type')} cannot be carried", param="tool_choice.type")
         function = mapping(given.get("function"), "tool_choice.function")
         carried = {"type": "tool", "name": string(function.get("name"), "tool_choice.function.name")}
-    if parallel is False and has_tools:
+    if not flag(True if parallel is None else parallel, "parallel_tool_calls") and has_tools:
         carried = carried or {"type": "auto"}
         if carried["type"] != "none":
             carried["disable_parallel_tool_use"] = True
@@ -109,8 +109,8 @@ def calls_to_messages(calls: Any, path: str) -> list[dict[str, Any]]:
     blocks = []
     for j, call in enumerate(array(calls, f"{path}.tool_calls")):
         where = f"{path}.tool_calls[{j}]"
-        kind = mapping(call, where).get("type", "function")
-        if kind not in ("function", None):
+        kind = mapping(call, where).get("type")
+        if kind not in (None, "function"):
             raise BadRequest(f"{where}.type: calls of type {kind} cannot be carried", param=f"{where}.type")
         check(call, CHAT_FIELDS, "tool_calls[]", where)
         function = mapping(call.get("function"), f"{where}.function")
@@ -144,10 +144,11 @@ def tools_to_chat(tools: Any) -> list[dict[str, Any]]:
             )
         check(tool, MESSAGES_FIELDS, "tools[]", path)
         function: dict[str, Any] = {"name": string(tool.get("name"), f"{path}.name")}
-        if tool.get("description"):
-            function["description"] = tool["description"]
+        description = optional(tool.get("description"), f"{path}.description")
+        if description:
+            function["description"] = description
         function["parameters"] = mapping(tool.get("input_schema"), f"{path}.input_schema")
-        if tool.get("strict"):
+        if flag(tool.get("strict"), f"{path}.strict"):
             function["strict"] = True
         out.append({"type": "function", "function": function})
     return out
@@ -164,11 +165,12 @@ def choice_to_chat(choice: Any, *, has_tools: bool) -> dict[str, Any]:
     if kind == "tool":
         name = string(given.get("name"), "tool_choice.name")
         out["tool_choice"] = {"type": "function", "function": {"name": name}}
-    elif kind in _CHOICES_TO_CHAT:
+    elif isinstance(kind, str) and kind in _CHOICES_TO_CHAT:
         if has_tools or kind == "any":  # OpenAI refuses a choice among no tools, Anthropic does not mind
             out["tool_choice"] = _CHOICES_TO_CHAT[kind]
     else:
         raise BadRequest("tool_choice.type must be one of auto, any, tool, none", param="tool_choice.type")
-    if given.get("disable_parallel_tool_use") is True and has_tools and kind != "none":
+    alone = flag(given.get("disable_parallel_tool_use"), "tool_choice.disable_parallel_tool_use")
+    if alone and has_tools and kind != "none":
         out["parallel_tool_calls"] = False
     return out

@@ -1,6 +1,6 @@
 """Finds out who calls, from the key that was presented.
 
-Rule: nothing of a key is kept; `/health` and what is below it need none.
+Rule: a listed key is known by its name from here on, and is not kept; health and metrics need none.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Authenticate:
             request[CALLER] = ANONYMOUS
             return await handler(request)
         presented = credential(request.headers)
-        request[CALLER] = self._keys.identify(presented, datetime.now(UTC))
-        if presented is not None:
+        caller = request[CALLER] = self._keys.identify(presented, datetime.now(UTC))
+        if presented is not None and caller is ANONYMOUS:  # a key of ours is for us, and never goes to a provider
             request[CREDENTIAL] = presented
         return await handler(request)

@@ -45,6 +45,8 @@ class Rescue:
             raise  # the client left; aiohttp ends the connection
         except Exception:  # the edge's own, one of three places that catch everything
             _log.exception("request %s failed", identity)
+            if request.writer.output_size:
+                raise ConnectionError("the answer has begun; what is left is to end the connection") from None
             failure = InternalError(f"internal error; the request id is {identity}")
         if CALL not in request:
             self._refused(request, failure)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from math import inf
 from time import perf_counter, time
 
 import orjson
@@ -16,15 +17,17 @@ from runestone.core.upstream import UpstreamRequest
 from runestone.errors import ProviderTimeout, StreamBroken
 from runestone.providers.simulated.behaviour import Behaviour
 from runestone.providers.simulated.wire import SimulatedAnswer, answer, error_answer
+from runestone.providers.watch import total_timeout
 
 OPERATIONS = frozenset({"chat/completions", "completions", "embeddings"})
 
 
 class SimulatedProvider:
-    """`chance` gives numbers from 0 to 1 and decides which calls fail when the behaviour has an `error_rate`."""
+    """`chance` (0 to 1) decides which calls fail under an `error_rate`; who hangs is given up after `first_byte` s."""
 
-    def __init__(self, *, behaviour: Behaviour, chance: Callable[[], float]) -> None:
+    def __init__(self, *, behaviour: Behaviour, chance: Callable[[], float], first_byte: float = inf) -> None:
         self._behaviour = behaviour
+        self._first_byte = first_byte
         self._chance = chance
 
     async def start(self) -> None:
@@ -37,7 +40,8 @@ class SimulatedProvider:
         """See Upstream."""
         told = self._behaviour
         if told.hang:
-            await _wait(float("inf"), request.deadline)
+            await _wait(self._first_byte, request.deadline)
+            raise ProviderTimeout(f"timeout (first_byte): the provider sent nothing within {self._first_byte:g} s")
         if told.error_rate and self._chance() < told.error_rate:
             simulated = error_answer(told.status)
         else:
@@ -80,6 +84,10 @@ class SimulatedReply:
     async def read(self) -> bytes:
         return self._body if self._behaviour.cut_after is None else self._body[: self._behaviour.cut_after]
 
+    def redact(self, text: str) -> str:
+        """No credentials, nothing to hide."""
+        return text
+
     async def read_some(self) -> bytes:
         """Every event whose time has come: one, unless the reader was slower than the model."""
         cut, pace = self._behaviour.cut_after, self._behaviour.tokens_per_second
@@ -104,6 +112,6 @@ async def _wait(seconds: float, deadline: float) -> None:
     left = deadline - perf_counter()
     if seconds > left:
         await asyncio.sleep(max(left, 0.0))
-        raise ProviderTimeout("timeout (total): the call was not over within the time it may take")
+        raise total_timeout()
     if seconds > 0:
         await asyncio.sleep(seconds)

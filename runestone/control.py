@@ -1,0 +1,107 @@
+"""What operators see of providers and targets, and what they may do to them.
+
+Rule: reads and switches; decides nothing by itself. Credentials are shown by their place in the configuration, never
+by value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from time import perf_counter
+
+from runestone.core.json import JsonObject
+from runestone.core.upstream import Upstream
+from runestone.errors import BadRequest, NotFound
+from runestone.gateway.targets import Targets, Watched
+from runestone.providers.http import HttpProvider
+
+Sample = tuple[str, dict[str, str], float]
+"""A metric's name, its labels, its value."""
+
+_STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
+
+
+class Control:
+    """The upstreams by name, and the state of every target."""
+
+    def __init__(self, upstreams: Mapping[str, Upstream], targets: Targets) -> None:
+        self._upstreams = upstreams
+        self._targets = targets
+
+    def providers(self) -> JsonObject:
+        """Every pool, credential, breaker, limit and score."""
+        return {name: self._describe(name, upstream) for name, upstream in self._upstreams.items()}
+
+    def act(self, name: str, verb: str) -> JsonObject:
+        """Drains (finishes what runs, takes nothing new), resumes, or resets a provider. Raises NotFound,
+        BadRequest.
+        """
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            raise NotFound(f"no provider {name[:100]!r} is configured")
+        if not isinstance(upstream, HttpProvider):
+            raise BadRequest(f"the provider {name!r} has no connections to {verb}")
+        if verb == "reset":
+            upstream.credentials.reset()
+            for watched in self._targets.of_provider(name):
+                if watched.breaker is not None:
+                    watched.breaker.reset(perf_counter())
+        upstream.draining = verb == "drain"
+        return self._describe(name, upstream)
+
+    def checked(self, provider: str, is_well: bool) -> None:
+        """An active health check has answered."""
+        for watched in self._targets.of_provider(provider):
+            watched.health.checked(perf_counter(), is_well)
+
+    def samples(self) -> Iterator[Sample]:
+        """The gauges and counters of pools and breakers, for whoever scrapes."""
+        for name, upstream in self._upstreams.items():
+            if isinstance(upstream, HttpProvider):
+                pool = upstream.pool
+                for state, value in (("active", pool.active), ("idle", pool.idle), ("waiting", pool.waiting)):
+                    yield "pool_connections", {"provider": name, "state": state}, value
+                reused = max(pool.acquired - pool.opened, 0)
+                yield "pool_acquired_total", {"provider": name, "reused": "true"}, reused
+                yield "pool_acquired_total", {"provider": name, "reused": "false"}, pool.acquired - reused
+        for watched in self._targets:
+            if watched.breaker is not None:
+                yield "breaker_state", {"target": str(watched.target)}, _STATES[watched.breaker.state]
+
+    def _describe(self, name: str, upstream: Upstream) -> JsonObject:
+        described: JsonObject = {"targets": [_target(watched) for watched in self._targets.of_provider(name)]}
+        if isinstance(upstream, HttpProvider):
+            pool, now = upstream.pool, perf_counter()
+            described["draining"] = upstream.draining
+            described["pool"] = {
+                "active": pool.active,
+                "idle": pool.idle,
+                "waiting": pool.waiting,
+                "capacity": pool.capacity,
+                "acquired": pool.acquired,
+                "opened": pool.opened,
+                "reused": max(pool.acquired - pool.opened, 0),
+                "refused": pool.refused,
+                "errors": pool.errors,
+            }
+            described["credentials"] = [
+                {"index": credential.index, "state": credential.reason, "rests": max(credential.rests_until - now, 0.0)}
+                if credential.rests_until > now
+                else {"index": credential.index, "state": "ok"}
+                for credential in upstream.credentials.all
+            ]
+        return described
+
+
+def _target(watched: Watched) -> JsonObject:
+    now = perf_counter()
+    health, breaker, concurrency = watched.health, watched.breaker, watched.concurrency
+    return {
+        "target": str(watched.target),
+        "in_flight": health.in_flight,
+        "score": round(health.score(now), 3),
+        "latency_seconds": round(health.latency(now), 4),
+        "breaker": breaker.state.value if breaker is not None else None,
+        "breaker_retry_after": round(breaker.retry_after(now), 1) if breaker is not None else None,
+        "concurrency_limit": concurrency.limit if concurrency is not None else None,
+    }
