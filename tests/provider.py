@@ -101,6 +101,7 @@ class FakeProvider:
         self._server = await asyncio.start_server(
             self._serve, "127.0.0.1", 0, limit=1 << 24, backlog=1024, ssl=self._tls
         )
+        self._port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(
@@ -114,10 +115,16 @@ class FakeProvider:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def kill(self) -> None:
+        """Stops listening and resets every connection, in the middle of whatever it was doing."""
+        assert self._server is not None
+        self._server.close()
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+
     @property
     def url(self) -> str:
-        assert self._server is not None
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -1,7 +1,7 @@
 """The OpenAI dialect: chat completions, completions, embeddings.
 
-Source: https://platform.openai.com/docs/api-reference. Compatible servers write errors in their own ways; what
-was seen of that in real traffic is read here too.
+Source: https://platform.openai.com/docs/api-reference. Compatible servers write errors in their own ways; what was seen
+of that in real traffic is read here too.
 Rule: only what is certain is refused; unknown fields are the provider's business.
 """
 

@@ -280,7 +280,7 @@ MESSAGES_FIELDS: Final[Table] = {
 
 
 def check(given: dict[str, Any], table: Table, at: str = "", path: str = "") -> None:
-    """Raises BadRequest for the first field of `given` that does not cross: `at` in the table, `path` in the request."""
+    """Raises BadRequest for the first field of `given` that does not cross: `at` in the table is `path` here."""
     for name, value in given.items():
         if value is None:
             continue

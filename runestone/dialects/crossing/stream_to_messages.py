@@ -98,7 +98,7 @@ class StreamToMessages:
         return self._write(self._decoder.feed(block))
 
     def finish(self) -> bytes:
-        """What is owed at the provider's clean end. Raises the failure, or StreamBroken where its own end is missing."""
+        """What is owed at the provider's clean end. Raises the failure, or StreamBroken if its own end is missing."""
         rest = self._write(self._decoder.finish())
         if self.failure is not None:
             raise self.failure

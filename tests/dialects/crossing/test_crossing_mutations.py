@@ -1,6 +1,6 @@
-"""Valid requests, answers and streams with one value at a time made wrong: the outcome is a result or one of our errors.
+"""Valid requests, answers and streams with one value at a time made wrong: a result comes out, or one of our errors.
 
-Rule: what is mutated is whole and valid, so that every wrong value arrives where it is read. The seeds written here hold
+Rule: what is mutated is whole and valid, so that every wrong value arrives where it is read. The seeds (seeds.py) hold
 every field of the tables; where the recorded traffic lies beside the checkout, each shape in it is mutated too.
 """
 
@@ -10,6 +10,7 @@ import gzip
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,21 @@ from runestone.dialects.body import parse_object
 from runestone.dialects.crossing.fields import CHAT_FIELDS, MESSAGES_FIELDS, Table
 from runestone.dialects.dialect import Passage
 from runestone.dialects.passage import DIALECTS, Traits, client_dialect, counted_here, passage
+from runestone.dialects.relay import AnthropicRelay, OpenAIRelay
 from runestone.errors import BadRequest, ProviderFailed, StreamBroken
+from tests.dialects.crossing.seeds import (
+    CHAT_ANSWERS,
+    CHAT_REQUESTS,
+    CHAT_STREAM,
+    ERRORS,
+    FUNCTION_STREAM,
+    MESSAGES_ANSWERS,
+    MESSAGES_REQUESTS,
+    MESSAGES_STREAM,
+    OTHER_ANSWERS,
+    OTHER_REQUESTS,
+    REFUSALS,
+)
 
 FOLDER = Path(os.environ.get("RUNESTONE_TRAFFIC") or Path(__file__).resolve().parents[4] / "shared" / "traffic")
 FILE = FOLDER / "real_traffic.jsonl.gz"
@@ -56,338 +71,6 @@ NESTED = "[" * 200 + "]" * 200
 TOO_DEEP = "[" * 900 + "]" * 900
 """What is read of an answer, but not written."""
 MARK = "@@mutated@@"
-
-TOOL_SCHEMA = {
-    "type": "object",
-    "properties": {"a": {"type": "integer"}, "b": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/c"}]}},
-    "required": ["a", "b"],
-    "additionalProperties": False,
-    "$defs": {"c": {"type": "array", "items": {"enum": [1, "x"]}}},
-}
-PNG = "data:image/png;base64,aGk="
-CACHE = {"type": "ephemeral"}
-CALL = {"id": "c.1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
-
-
-def harmless(table: Table, at: str) -> dict[str, Any]:
-    """The refused fields of a place, with values that pass."""
-    found = {}
-    for name, field in table.items():
-        place, _, last = name.rpartition(".")
-        if place == at and field.harmless:
-            found[last] = field.harmless[0]
-    return found
-
-
-CHAT: dict[str, Any] = {
-    "model": "m",
-    "stream": True,
-    "stream_options": {"include_usage": True, "include_obfuscation": False},
-    "max_tokens": 4000,
-    "max_completion_tokens": 5000,
-    "temperature": 0.5,
-    "top_p": 0.9,
-    "top_k": 4,
-    "stop": ["END"],
-    "tools": [
-        {
-            "type": "function",
-            "function": {"name": "add", "description": "adds", "parameters": TOOL_SCHEMA, "strict": True},
-            "cache_control": CACHE,
-        },
-        {"type": "function", "function": {"name": "now"}},
-    ],
-    "tool_choice": {"type": "function", "function": {"name": "add"}},
-    "parallel_tool_calls": False,
-    "reasoning_effort": "high",
-    "response_format": {
-        "type": "json_schema",
-        "json_schema": {"schema": TOOL_SCHEMA, "name": "n", "description": "d", "strict": True},
-    },
-    "user": "u",
-    "safety_identifier": "s",
-    "service_tier": "default",
-    "seed": 1,
-    "random_seed": 1,
-    "metadata": {"a": "b"},
-    "prediction": {"type": "content", "content": "x"},
-    "prompt_cache_key": "k",
-    "prompt_cache_retention": "24h",
-    "prompt_cache_options": {"a": 1},
-    "usage": {"include": True},
-    **harmless(CHAT_FIELDS, ""),
-    "messages": [
-        {"role": "system", "content": "be", "name": "n", "cache_control": CACHE},
-        {"role": "developer", "content": [{"type": "text", "text": "brief"}]},
-        {
-            "role": "user",
-            "content": [
-                {"type": "text", "text": "hi", "cache_control": CACHE, "prompt_cache_breakpoint": True},
-                {"type": "image_url", "image_url": {"url": PNG, "detail": "low"}, "cache_control": CACHE},
-                {"type": "image_url", "image_url": "https://example.org/a.png"},
-                {
-                    "type": "file",
-                    "file": {"file_data": "data:application/pdf;base64,aGk=", "filename": "a.pdf"},
-                    "cache_control": CACHE,
-                },
-                {"type": "file", "file": {"file_data": "data:text/plain;base64,aGk="}},
-            ],
-        },
-        {
-            "role": "assistant",
-            "content": [
-                {"type": "text", "text": "so"},
-                {"type": "refusal", "refusal": "no"},
-                {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
-            ],
-            "refusal": "never",
-            "reasoning": "hm",
-            "reasoning_content": "hm",
-            "reasoning_details": [
-                {"type": "reasoning.text", "text": "h", "index": 0, "format": "anthropic-claude-v1"},
-                {"type": "reasoning.text", "text": "m", "signature": "s1", "index": 0},
-                {"type": "reasoning.encrypted", "data": "d1", "format": "anthropic-claude-v1", "index": 1},
-            ],
-            "annotations": [],
-            "prefix": True,
-            "tool_calls": [{**CALL, "index": 0, "cache_control": CACHE}, {**CALL, "id": "c.2"}],
-        },
-        {"role": "tool", "tool_call_id": "c.1", "content": "2"},
-        {"role": "tool", "tool_call_id": "c.2", "content": [{"type": "text", "text": "3"}]},
-        {"role": "assistant", "content": "so "},
-    ],
-}
-CHAT_REQUESTS: list[dict[str, Any]] = [
-    CHAT,
-    CHAT | {"tool_choice": "required", "reasoning": {"effort": "low", "exclude": True}},
-    CHAT | {"reasoning": {"max_tokens": 2000, "enabled": True}, "stop": "END"},
-    CHAT | {"thinking": {"type": "enabled", "budget_tokens": 2000, "display": "omitted"}},
-]
-
-SOURCE = {"type": "base64", "media_type": "application/pdf", "data": "aGk="}
-MESSAGES: dict[str, Any] = {
-    "model": "m",
-    "system": [{"type": "text", "text": "be", "cache_control": CACHE, "citations": []}],
-    "stream": True,
-    "max_tokens": 4000,
-    "temperature": 0.5,
-    "top_p": 0.9,
-    "stop_sequences": ["END"],
-    "tools": [
-        {
-            "type": "custom",
-            "name": "add",
-            "description": "adds",
-            "input_schema": TOOL_SCHEMA,
-            "strict": True,
-            "cache_control": CACHE,
-            "eager_input_streaming": True,
-            **harmless(MESSAGES_FIELDS, "tools[]"),
-        }
-    ],
-    "tool_choice": {"type": "tool", "name": "add", "disable_parallel_tool_use": True},
-    "thinking": {"type": "enabled", "budget_tokens": 2000, "display": "omitted"},
-    "output_config": {"effort": "high", "format": {"type": "json_schema", "schema": TOOL_SCHEMA, "name": "n"}},
-    "output_format": {"type": "json_schema", "schema": TOOL_SCHEMA, "name": "n"},
-    "metadata": {"user_id": "u" * 70},
-    "service_tier": "standard_only",
-    "cache_control": CACHE,
-    "diagnostics": {},
-    "betas": ["b"],
-    **harmless(MESSAGES_FIELDS, ""),
-    "messages": [
-        {
-            "role": "user",
-            "content": [
-                {"type": "text", "text": "hi", "cache_control": CACHE, "citations": []},
-                {
-                    "type": "image",
-                    "source": {"type": "base64", "media_type": "image/png", "data": "aGk="},
-                    "cache_control": CACHE,
-                },
-                {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
-                {
-                    "type": "document",
-                    "source": SOURCE,
-                    "title": "t",
-                    "context": "c",
-                    "citations": {"enabled": False},
-                    "cache_control": CACHE,
-                },
-                {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "x"}, "title": "t"},
-                {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "x"}]}},
-            ],
-        },
-        {
-            "role": "assistant",
-            "content": [
-                {"type": "thinking", "thinking": "hm", "signature": ""},
-                {"type": "thinking", "thinking": "hm", "signature": "s1"},
-                {"type": "redacted_thinking", "data": "d"},
-                {"type": "text", "text": "so"},
-                {
-                    "type": "tool_use",
-                    "id": "t1",
-                    "name": "add",
-                    "input": {"a": 1},
-                    "cache_control": CACHE,
-                    "caller": {"type": "direct"},
-                },
-            ],
-        },
-        {
-            "role": "user",
-            "content": [
-                {
-                    "type": "tool_result",
-                    "tool_use_id": "t1",
-                    "is_error": True,
-                    "cache_control": CACHE,
-                    "content": [
-                        {"type": "text", "text": "2"},
-                        {"type": "document", "source": SOURCE, "title": "t", "context": "c"},
-                        {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
-                    ],
-                },
-                {"type": "tool_result", "tool_use_id": "t2", "content": "3"},
-            ],
-        },
-        {"role": "system", "content": "and"},
-        {"role": "assistant", "content": "so"},
-    ],
-}
-MESSAGES_REQUESTS: list[dict[str, Any]] = [
-    MESSAGES,
-    MESSAGES | {"tool_choice": {"type": "any"}, "system": "be", "output_config": {}},
-]
-
-CHAT_USAGE = {
-    "prompt_tokens": 10,
-    "completion_tokens": 5,
-    "total_tokens": 15,
-    "prompt_cache_hit_tokens": 3,
-    "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 2},
-    "completion_tokens_details": {"reasoning_tokens": 2},
-}
-MESSAGES_USAGE = {
-    "input_tokens": 3,
-    "cache_read_input_tokens": 4,
-    "cache_creation_input_tokens": 2,
-    "output_tokens": 5,
-    "output_tokens_details": {"thinking_tokens": 2},
-}
-DETAILS = [
-    {"type": "reasoning.text", "text": "h", "signature": "s1", "index": 0, "format": "anthropic-claude-v1"},
-    {"type": "reasoning.encrypted", "data": "d1", "format": "anthropic-claude-v1", "index": 1},
-    {"type": "reasoning.summary", "summary": "m"},
-]
-PARTS = [
-    {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
-    {"type": "thinking", "thinking": "hm"},
-    {"type": "text", "text": "so"},
-]
-SAID: list[dict[str, Any]] = [
-    {"role": "assistant", "content": "so", "reasoning_content": "hm", "refusal": "no", "reasoning_details": DETAILS},
-    {"role": "assistant", "content": "so", "reasoning": "hm", "tool_calls": [{"index": 0, **CALL}]},
-    {"role": "assistant", "content": PARTS, "reasoning_details": DETAILS},
-    {"role": "assistant", "content": {"a": 1}, "function_call": CALL["function"]},
-]
-CHAT_ANSWERS: list[dict[str, Any]] = [
-    {
-        "id": "c1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "g",
-        "choices": [
-            {
-                "index": 0,
-                "finish_reason": "stop",
-                "native_finish_reason": "stop",
-                "stop_reason": "END",
-                "logprobs": None,
-                "error": None,
-                "message": said,
-            }
-        ],
-        "usage": CHAT_USAGE,
-        "error": None,
-    }
-    for said in SAID
-]
-MESSAGES_ANSWERS: list[dict[str, Any]] = [
-    {
-        "id": "msg_1",
-        "type": "message",
-        "role": "assistant",
-        "model": "c",
-        "content": [
-            {"type": "thinking", "thinking": "hm", "signature": "s1"},
-            {"type": "redacted_thinking", "data": "d1"},
-            {"type": "text", "text": "so", "citations": None},
-            {"type": "server_tool_use", "id": "srv", "name": "web_search", "input": {}},
-            {"type": "tool_use", "id": "t1", "name": "add", "input": {"a": 1}},
-        ],
-        "stop_reason": "refusal",
-        "stop_sequence": None,
-        "stop_details": {"type": "refusal", "explanation": "no"},
-        "usage": MESSAGES_USAGE,
-        "error": None,
-    }
-]
-MESSAGES_STREAM: list[Any] = [
-    {"type": "message_start", "message": {"id": "msg_1", "model": "c", "usage": MESSAGES_USAGE, "content": []}},
-    {"type": "ping"},
-    {
-        "type": "content_block_start",
-        "index": 0,
-        "content_block": {"type": "thinking", "thinking": "h", "signature": "s"},
-    },
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "m"}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "s1"}},
-    {"type": "content_block_stop", "index": 0},
-    {"type": "content_block_start", "index": 1, "content_block": {"type": "redacted_thinking", "data": "d1"}},
-    {"type": "content_block_stop", "index": 1},
-    {"type": "content_block_start", "index": 2, "content_block": {"type": "text", "text": "s"}},
-    {"type": "content_block_delta", "index": 2, "delta": {"type": "text_delta", "text": "o"}},
-    {"type": "content_block_stop", "index": 2},
-    {
-        "type": "content_block_start",
-        "index": 3,
-        "content_block": {"type": "tool_use", "id": "t", "name": "a", "input": {}},
-    },
-    {"type": "content_block_delta", "index": 3, "delta": {"type": "input_json_delta", "partial_json": '{"a":1}'}},
-    {"type": "content_block_stop", "index": 3},
-    {
-        "type": "content_block_start",
-        "index": 4,
-        "content_block": {"type": "tool_use", "id": "u", "name": "b", "input": {"a": 1}},
-    },
-    {"type": "content_block_stop", "index": 4},
-    {
-        "type": "message_delta",
-        "delta": {"stop_reason": "refusal", "stop_sequence": None, "stop_details": {"explanation": "no"}},
-        "usage": MESSAGES_USAGE,
-    },
-    {"type": "message_stop"},
-]
-CHAT_STREAM: list[Any] = [
-    *(
-        {"id": "c1", "model": "g", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
-        for delta in (
-            *SAID,
-            {"tool_calls": [{"index": 1, "id": "c.9", "function": {"name": "now", "arguments": ""}}]},
-            {"tool_calls": [{"index": 1, "function": {"arguments": "{}"}}]},
-            {"tool_calls": [{"index": 2, "id": "c.8", "function": {"name": "now", "arguments": {"a": 1}}}]},
-        )
-    ),
-    {"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": "END", "error": None}]},
-    {"id": "c1", "choices": [], "usage": CHAT_USAGE, "error": None},
-]
-ERRORS: list[dict[str, Any]] = [
-    {"error": {"type": "overloaded_error", "message": "busy", "code": 5, "param": "p"}},
-    {"choices": [{"index": 0, "error": {"type": "t", "message": "busy", "code": "c", "param": "p"}}]},
-    {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}},
-]
 
 # -- mutations
 
@@ -494,7 +177,7 @@ def call(operation: Operation, body: bytes) -> Call:
 
 
 def request_outcome(operation: Operation, body: bytes) -> str:
-    """ "crossed", or the param that was refused. Anything else raises."""
+    """ "crossed", or what was refused: its param, or the body as such. Anything else raises."""
     try:
         asked = call(operation, body)
         for model in ("claude-sonnet-4-5", "claude-opus-4-7"):
@@ -503,8 +186,7 @@ def request_outcome(operation: Operation, body: bytes) -> str:
         if operation is Operation.MESSAGES:
             counted_here(call(Operation.COUNT_TOKENS, body), TARGETS[1])
     except BadRequest as error:
-        assert error.param or error.message.startswith("the body")
-        return error.param or "body"
+        return error.param or ("the body" if error.message.startswith("the body") else "")
     return "crossed"
 
 
@@ -553,7 +235,8 @@ def read_stream(api: str, events: list[str], *, whole: bool = False) -> None:
                 raise given.failure
             given.finish()
         except (ProviderFailed, StreamBroken) as error:
-            assert not whole, error.message
+            if whole:
+                raise AssertionError from error
             DIALECTS["openai"].error_event(error, "r")
             DIALECTS["anthropic"].error_event(error, "r")
         assert summary_is_sound(given)
@@ -581,13 +264,14 @@ SEEDS = [(Operation.CHAT, seed) for seed in CHAT_REQUESTS] + [(Operation.MESSAGE
 def test_a_request_with_one_wrong_value_crosses_or_is_refused(operation: Operation, seed: dict[str, Any]) -> None:
     """A client's mistake is a 400 with a param, never our own fault."""
     assert request_outcome(operation, json.dumps(seed).encode()) == "crossed"
-    refused = set()
+    refused: set[str] = set()
     for what, body in mutated(seed, places(seed), NESTED):
         try:
             refused.add(request_outcome(operation, body.encode()))
         except Exception as error:
             raise AssertionError(what) from error
     assert len(refused) > 30
+    assert "" not in refused, "a refusal names its param"
 
 
 @pytest.mark.parametrize(
@@ -609,14 +293,53 @@ def test_an_answer_with_one_wrong_value_crosses_or_is_the_providers_failure(api:
     [
         ("messages", MESSAGES_STREAM),
         ("chat", CHAT_STREAM),
+        ("chat", FUNCTION_STREAM),
         *((api, [first, error]) for api in ("chat", "messages") for error in ERRORS for first in (MESSAGES_STREAM[0],)),
     ],
 )
 def test_a_stream_with_one_wrong_value_crosses_or_fails(api: str, seed: list[Any]) -> None:
     """A provider's nonsense is a failure of the stream."""
-    if seed in (MESSAGES_STREAM, CHAT_STREAM):
+    if seed in (MESSAGES_STREAM, CHAT_STREAM, FUNCTION_STREAM):
         read_stream(api, [json.dumps(event) for event in seed], whole=True)
     stream_mutations(api, seed, places(seed))
+
+
+@pytest.mark.parametrize(("operation", "seed"), OTHER_REQUESTS)
+def test_other_requests_with_one_wrong_value(operation: str, seed: dict[str, Any]) -> None:
+    """What is only relayed is checked, and sent or refused."""
+    for what, body in mutated(seed, places(seed), NESTED):
+        try:
+            passage(call(Operation(operation), body.encode()), "m", TARGETS[1], "up", 0).request()
+        except BadRequest:
+            continue
+        except Exception as error:
+            raise AssertionError(what) from error
+
+
+@pytest.mark.parametrize(("operation", "seed"), OTHER_ANSWERS)
+def test_other_answers_with_one_wrong_value(operation: str, seed: dict[str, Any]) -> None:
+    """What is only relayed is looked at for the record, or is the provider's failure."""
+    dialect = client_dialect(Operation(operation))
+    relay = AnthropicRelay if dialect.name == "anthropic" else partial(OpenAIRelay, ends_with_done=True)
+    for what, body in mutated(seed, places(seed), TOO_DEEP):
+        given = relay(dialect, Operation(operation), b"")
+        try:
+            given.answer(body.encode())
+        except ProviderFailed:
+            continue
+        except Exception as error:
+            raise AssertionError(what) from error
+        assert summary_is_sound(given), what
+
+
+@pytest.mark.parametrize("seed", REFUSALS)
+def test_a_refusal_with_one_wrong_value_is_a_refusal(seed: dict[str, Any]) -> None:
+    """However a provider writes its error, the client reads one."""
+    for _, body in mutated(seed, places(seed), TOO_DEEP):
+        for dialect in DIALECTS.values():
+            refusal = dialect.read_error(429, body.encode())
+            assert refusal.message
+            assert orjson.loads(dialect.error(refusal, "r"))
 
 
 def stream_mutations(api: str, seed: list[Any], keys: Iterator[Key]) -> None:
