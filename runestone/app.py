@@ -24,9 +24,10 @@ from runestone.core.budget import Budget
 from runestone.core.call import Caller, Target
 from runestone.core.concurrency import Concurrency
 from runestone.core.keys import KeyRing, ListedKey, digest
-from runestone.core.names import Listing, Names
+from runestone.core.names import Listing, Names, is_pattern
 from runestone.core.quota import Limits
-from runestone.core.strategy import POLICIES, PRICED, Candidate, Order
+from runestone.core.steer import capabilities_of
+from runestone.core.strategy import POLICIES, Candidate, Order
 from runestone.core.upstream import Upstream
 from runestone.dialects.passage import Traits
 from runestone.edge.admin import Admin
@@ -34,7 +35,7 @@ from runestone.edge.calls import Calls
 from runestone.edge.health import Health
 from runestone.edge.middleware.authenticate import Authenticate
 from runestone.edge.middleware.rescue import Rescue
-from runestone.edge.models import Models
+from runestone.edge.models import Lister, Models
 from runestone.edge.request import REQUEST_ID
 from runestone.edge.routes import application, routes
 from runestone.edge.running import Running
@@ -118,7 +119,7 @@ def build(configuration: Configuration) -> App:
 
     table = routes(
         Calls(gateway, max_body=configuration.server.max_body, running=running),
-        Models(names, access),
+        Models(names, access, _listers(configuration, upstreams)),
         health,
         MetricsEndpoint(metrics),
         Admin(control.providers, control.act),
@@ -146,7 +147,7 @@ def _gateway(
         names,
         total=routing.timeouts.total,
         ways=_ways(configuration, names, targets),
-        candidate=lambda target: _candidate(configuration, targets, target, 1, priced=True),
+        candidate=lambda target: _candidate(configuration, targets, target, 1, priced=False),
         chance=random.random,
     )
     stages: list[Stage] = [Meter([metrics, CallLog()]), *keys, route]
@@ -181,7 +182,7 @@ def _ways(configuration: Configuration, names: Names, targets: Targets) -> dict[
         strategy = model.strategy or POLICIES[configuration.routing.policy]
         weights = model.weights or (1,) * len(model.targets)
         candidates = [
-            _candidate(configuration, targets, target, weight, priced=strategy in PRICED)
+            _candidate(configuration, targets, target, weight, priced=len(model.targets) > 1)
             for target, weight in zip(names.resolve(name), weights, strict=True)
         ]
         ways[names.resolve(name)] = Way(Order(strategy, candidates), frozenset(model.fallback_on))
@@ -191,9 +192,14 @@ def _ways(configuration: Configuration, names: Names, targets: Targets) -> dict[
 def _candidate(
     configuration: Configuration, targets: Targets, target: Target, weight: int, *, priced: bool
 ) -> Candidate:
-    kind = configuration.providers[target.provider].kind
-    price = price_of(kind, target.model) if priced else None
-    return Candidate(target, weight=weight, price=price, health=targets.of(target).health)
+    provider = configuration.providers[target.provider]
+    entry = CATALOG.get(provider.kind)
+    # A vendor's price is for the vendor's own address; looking prices up loads their tables, so only where there is
+    # a choice.
+    is_vendors = entry is not None and provider.base_url in (None, entry.base_url)
+    price = price_of(provider.kind, target.model) if priced and is_vendors else None
+    capabilities = capabilities_of(target.model, entry.dialect if entry is not None else "openai")
+    return Candidate(target, weight=weight, price=price, health=targets.of(target).health, capabilities=capabilities)
 
 
 def model_names(configuration: Configuration) -> Names:
@@ -206,6 +212,17 @@ def model_names(configuration: Configuration) -> Names:
             for name, provider in configuration.providers.items()
         ],
     )
+
+
+def _listers(configuration: Configuration, upstreams: dict[str, Upstream]) -> dict[str, Lister]:
+    """The providers whose own lists tell what can be asked for: those found by patterns, or by their name alone."""
+    return {
+        name: upstream.list_models
+        for name, upstream in upstreams.items()
+        if isinstance(upstream, HttpProvider)
+        and not upstream.passthrough
+        and (not configuration.providers[name].models or any(map(is_pattern, configuration.providers[name].models)))
+    }
 
 
 def _target(text: str) -> Target:

@@ -57,13 +57,13 @@ class Names:
         self._exact.update(models)
         # An alias may stand for anything that can be asked for, so it is resolved by the same rules.
         for alias, meant in aliases.items():
-            found = self._find(meant)
+            found = self.find(meant)
             if found:
                 self._exact[alias] = found
 
     def resolve(self, name: str) -> tuple[Target, ...]:
         """The targets of `name`, in order. Raises NotFound (model_not_found) that lists the nearest names."""
-        found = self._exact.get(name) or self._find(name)
+        found = self._exact.get(name) or self.find(name)
         if found:
             return found
         near = difflib.get_close_matches(name[:200], self._exact, n=3, cutoff=0.5)
@@ -78,7 +78,8 @@ class Names:
         """Every name that can be asked for and is not a pattern, in order of configuration."""
         return list(self._exact)
 
-    def _find(self, name: str) -> tuple[Target, ...]:
+    def find(self, name: str) -> tuple[Target, ...]:
+        """The targets of `name`, none if there are none."""
         if name in self._exact:
             return self._exact[name]
         provider, _, model = name.partition("/")

@@ -2,8 +2,11 @@
 
     meter      outermost: sees every outcome, and when the last byte has gone
     access     before anything is looked up or spent: may this caller use this model?
+    limits     what the caller's key may still spend; after access, so that a refused call costs nothing
     route      which targets may answer, in which order
-    fallback   walks them until one answers; ends at the first byte
+    hedge      (if configured) a second walk beside a slow first one; around the fallback, so that both can move on
+    fallback   walks the targets until one answers, and retries; ends at the first byte
+    guard      per attempt: breaker and concurrency of the target; inside the fallback, so that a refusal moves on
     send       innermost: one attempt at one target
 
 Rule: HTTP, SSE and whatever comes enter the same chain; a feature is written once, as a stage.

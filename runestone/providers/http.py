@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import aiohttp
+import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -34,6 +35,10 @@ from runestone.providers.exchange import BytesRequest, connect, exchange
 from runestone.providers.pool import DEFAULT_LIMITS, Pool, PoolLimits
 from runestone.providers.reply import HttpReply
 from runestone.providers.watch import Watch
+
+MAX_LIST = 4 * 1024 * 1024
+MAX_LISTED = 2000
+"""Bytes, and names, that are read of a provider's list of models."""
 
 SECRET_LENGTH = 16
 """Characters from which a configured header's value is taken for a secret that must not come back in an answer."""
@@ -71,7 +76,7 @@ class HttpProvider:
         self.draining = False
         self._base_url = base_url
         self._auth = auth
-        self._passthrough = passthrough
+        self.passthrough = passthrough
         self._timeouts = timeouts
         self._connecting = aiohttp.ClientTimeout(connect=timeouts.connect, sock_connect=timeouts.connect)
         self._urls: dict[str, URL] = {}
@@ -102,7 +107,7 @@ class HttpProvider:
         if self._loop is None or self.draining:
             raise Unavailable(f"the provider {self.name!r} takes no calls now", retry_after=5.0)
         while True:
-            own = self._passthrough and request.credential is not None
+            own = self.passthrough and request.credential is not None
             credential = None if own else self.credentials.choose(perf_counter())
             reply = await self._attempt(self._loop, request, credential)
             if credential is None or reply.status < 400:
@@ -139,16 +144,33 @@ class HttpProvider:
 
     async def is_well(self) -> bool:
         """Whether a cheap GET is answered, and not by a 5xx."""
+        status, _ = await self._get(self.health_path)
+        return 0 < status < 500
+
+    async def list_models(self) -> list[str]:
+        """The names of the provider's own list; empty when it has none, or does not answer in time."""
+        if not self.health_path.endswith("/models"):
+            return []
+        status, body = await self._get(self.health_path)
+        try:
+            listed = orjson.loads(body) if status == 200 else None
+        except orjson.JSONDecodeError:
+            listed = None
+        data = listed.get("data") if isinstance(listed, dict) else listed
+        entries = data[:MAX_LISTED] if isinstance(data, list) else []
+        return [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+    async def _get(self, path: str) -> tuple[int, bytes]:
+        """(status, body) of a GET that is no call; (0, b"") when there is none in time."""
         head = self._heads[0] if self._heads else self._fixed
         timeout = aiohttp.ClientTimeout(total=self._timeouts.connect)
         try:
             async with self.pool.session.get(
-                self._url(self.health_path), headers=head, timeout=timeout, allow_redirects=False
+                self._url(path), headers=head, timeout=timeout, allow_redirects=False
             ) as response:
-                await response.read()
-                return response.status < 500
+                return response.status, await response.content.read(MAX_LIST)
         except (aiohttp.ClientError, OSError):
-            return False
+            return 0, b""
 
     async def _attempt(
         self, loop: asyncio.AbstractEventLoop, request: UpstreamRequest, credential: Credential | None
@@ -199,7 +221,7 @@ class HttpProvider:
     def _head(self, request: UpstreamRequest, credential: Credential | None) -> CIMultiDict[str]:
         if credential is not None:
             head = self._heads[credential.index].copy()
-        elif request.credential is not None and self._passthrough:
+        elif request.credential is not None and self.passthrough:
             head = self._with_credential(request.credential)
         else:
             head = self._fixed.copy()

@@ -1,7 +1,7 @@
 """Prometheus metrics of finished calls.
 
-Rule: label values come from the configuration, never from a request: a model name nobody configured counts as "other".
-Series are looked up once and kept, so that a call costs a handful of additions.
+Rule: label values come from the configuration, never from a request: a model that nobody configured counts as
+`provider/*`. Series are looked up once and kept, so that a call costs a handful of additions.
 """
 
 from __future__ import annotations
@@ -82,6 +82,11 @@ class _State(Collector):
         yield from families.values()
 
 
+def _unnamed(provider: str | None) -> str:
+    """The label of a model that the configuration does not name: its provider's, so that series stay few."""
+    return f"{provider}/*" if provider is not None else OTHER
+
+
 class _Series:
     """The children of one combination of endpoint, provider and model."""
 
@@ -127,7 +132,7 @@ class Metrics:
         build.labels(__version__, platform.python_version()).set(1)
 
     def __call__(self, record: Record) -> None:
-        model = record.model if record.model in self._models else OTHER
+        model = record.model if record.model in self._models else _unnamed(record.provider)
         key = (record.operation.value, record.provider, model)
         series = self._series.get(key)
         if series is None:

@@ -259,6 +259,24 @@ async def test_steering_fields_choose_and_stay_here(
     assert bad.requests[0].json["provider"] == {"order": ["x"]}
 
 
+async def test_providers_own_lists_are_shown(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """A provider whose models nobody named one by one is asked, once; one that does not answer is left out."""
+
+    async def lists(seen: Seen, wire: Wire) -> None:
+        await wire.answer({"data": [{"id": "gpt-5"}, {"id": "other"}, {"no": "id"}, 5]})
+
+    up, dead = await provider(lists), "http://127.0.0.1:9"
+    one = '[providers.up]\nkind = "openai"\nbase_url = "{}/v1"\napi_keys = ["env:K"]\n'
+    gate = await gateway("pool.warmup = 0\n" + one.format(up.url) + ONE.format("dead", dead), {"K": "k"})
+    for _ in range(3):
+        async with http.get(gate.url + "/v1/models") as response:
+            names = [model["id"] for model in (await response.json())["data"]]
+    assert {"gpt-5", "up/other", "text-embedding-ada-002"} <= set(names)
+    assert [seen.path for seen in up.requests] == ["/v1/models"]
+
+
 async def test_round_robin_takes_turns_by_weight(
     gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
 ) -> None:

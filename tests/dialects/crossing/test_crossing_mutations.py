@@ -44,13 +44,14 @@ FILE = FOLDER / "real_traffic.jsonl.gz"
 LARGEST = 20_000
 """Characters of a recorded body that is mutated."""
 
+DEEPEST = 8
+"""Steps to a place in a recorded body; further in are schemas, one like the other."""
+
 Key = tuple[str | int, ...]
 
 WRONG: list[Any] = [
     None,
     True,
-    False,
-    0,
     5,
     -5,
     1.5,
@@ -58,12 +59,9 @@ WRONG: list[Any] = [
     "x",
     [],
     [[]],
-    ["x"],
     {},
     {"a": []},
     {"type": []},
-    2**53,
-    2**64 - 1,
     2**64,
 ]
 NESTED = "[" * 200 + "]" * 200
@@ -120,7 +118,7 @@ def new_shapes(seeds: Iterator[Any]) -> Iterator[tuple[Any, Iterator[Key]]]:
         fresh = []
         for key in places(seed):
             like = (*("[]" if isinstance(step, int) else step for step in key), shape_of(seed, key))
-            if like not in seen and len(key) < 12:
+            if like not in seen and len(key) <= DEEPEST:
                 seen.add(like)
                 fresh.append(key)
         if fresh:
@@ -168,6 +166,10 @@ TARGETS = [
 ]
 
 
+CLAUDES = [("claude-sonnet-4-5", TARGETS[0]), ("claude-opus-4-7", TARGETS[0])]
+"""One that knows a thinking budget only, and one that takes an effort."""
+
+
 def call(operation: Operation, body: bytes) -> Call:
     fields = parse_object(body)
     client_dialect(operation).check(operation, fields)
@@ -177,12 +179,12 @@ def call(operation: Operation, body: bytes) -> Call:
 
 
 def request_outcome(operation: Operation, body: bytes) -> str:
-    """ "crossed", or what was refused: its param, or the body as such. Anything else raises."""
+    """The word crossed, or what was refused: its param, or the body as such. Anything else raises."""
     try:
         asked = call(operation, body)
-        for model in ("claude-sonnet-4-5", "claude-opus-4-7"):
-            for traits in TARGETS:
-                orjson.loads(passage(asked, model, traits, "up", 0).request())
+        crossings = CLAUDES if operation is Operation.CHAT else [("m", TARGETS[1])]
+        for model, traits in crossings:
+            orjson.loads(passage(asked, model, traits, "up", 0).request())
         if operation is Operation.MESSAGES:
             counted_here(call(Operation.COUNT_TOKENS, body), TARGETS[1])
     except BadRequest as error:
@@ -257,6 +259,7 @@ def test_the_seeds_hold_every_field(table: Table, seeds: list[dict[str, Any]]) -
         assert (f'"type": "{kind}"' if kind else f'"{last}": ') in text or last == "include_reasoning", name
 
 
+BASES = {Operation.CHAT: CHAT_REQUESTS[0], Operation.MESSAGES: MESSAGES_REQUESTS[0]}
 SEEDS = [(Operation.CHAT, seed) for seed in CHAT_REQUESTS] + [(Operation.MESSAGES, seed) for seed in MESSAGES_REQUESTS]
 
 
@@ -265,12 +268,14 @@ def test_a_request_with_one_wrong_value_crosses_or_is_refused(operation: Operati
     """A client's mistake is a 400 with a param, never our own fault."""
     assert request_outcome(operation, json.dumps(seed).encode()) == "crossed"
     refused: set[str] = set()
-    for what, body in mutated(seed, places(seed), NESTED):
+    base = BASES[operation]
+    own = (key for key in places(seed) if seed is base or seed[key[0]] != base.get(key[0]))
+    for what, body in mutated(seed, own, NESTED):
         try:
             refused.add(request_outcome(operation, body.encode()))
         except Exception as error:
             raise AssertionError(what) from error
-    assert len(refused) > 30
+    assert len(refused) > (30 if seed is base else 3)
     assert "" not in refused, "a refusal names its param"
 
 

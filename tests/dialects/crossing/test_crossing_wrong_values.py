@@ -162,7 +162,11 @@ def as_json(value: Any) -> str:
     """JSON that may be nested deeper than what is written elsewhere."""
     if isinstance(value, dict):
         return "{" + ",".join(f'"{name}":{as_json(inner)}' for name, inner in value.items()) + "}"
-    return "[" * 900 + "]" * 900 if value is DEEP else orjson.dumps(value).decode()
+    if value is DEEP:
+        return "[" * 900 + "]" * 900
+    if isinstance(value, list):
+        return "[" + ",".join(map(as_json, value)) + "]"
+    return orjson.dumps(value).decode()
 
 
 @pytest.mark.parametrize("wrong", [5, [], {"a": 1}, "", None, True])
