@@ -150,21 +150,21 @@ def _conversation(messages: list[Any]) -> tuple[list[dict[str, Any]], list[dict[
     if turns and turns[-1]["role"] == "assistant":
         _trim(turns)
     for turn in turns:
-        turn["content"] = _plain(turn["content"])
+        turn["content"] = _plain(_results_first(turn["content"]))
     return system, turns
 
 
 def _append(turns: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]]) -> None:
-    """Adds blocks to the conversation; tool results go before whatever else the user says in the turn."""
+    """Adds blocks to the conversation: neighbours of one role are one turn."""
     if not turns or turns[-1]["role"] != role:
         turns.append({"role": role, "content": blocks})
-        return
-    content = turns[-1]["content"]
-    if blocks[0]["type"] == "tool_result":
-        at = next((n for n, block in enumerate(content) if block["type"] != "tool_result"), len(content))
-        content[at:at] = blocks
     else:
-        content += blocks
+        turns[-1]["content"] += blocks
+
+
+def _results_first(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tool results go before whatever else the user says in the turn; otherwise the order stays."""
+    return sorted(blocks, key=lambda block: block["type"] != "tool_result")
 
 
 def _trim(turns: list[dict[str, Any]]) -> None:

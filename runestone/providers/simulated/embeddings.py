@@ -19,7 +19,7 @@ import orjson
 
 from runestone.core.json import JsonObject
 from runestone.errors import BadRequest
-from runestone.providers.simulated.request import integer, read_model, read_texts
+from runestone.providers.simulated.request import MAX_NUMBERS, integer, read_model, read_texts
 
 DEFAULT_DIMENSIONS = 1_536
 MAX_DIMENSIONS = 4_096
@@ -40,6 +40,8 @@ def embed(fields: JsonObject) -> bytes:
             path = "input" if isinstance(fields.get("input"), str) else f"input[{index}]"
             raise BadRequest(f"'{path}' cannot be an empty string.", param=path)
     dimensions = integer(fields, "dimensions", 1, MAX_DIMENSIONS) or DEFAULT_DIMENSIONS
+    if len(texts) * dimensions > MAX_NUMBERS:
+        raise BadRequest(f"'input' times 'dimensions' must be at most {MAX_NUMBERS} numbers.", param="input")
     encoding = fields.get("encoding_format")
     if encoding not in (None, "float", "base64"):
         raise BadRequest("'encoding_format' must be float or base64.", param="encoding_format")

@@ -20,6 +20,10 @@ MAX_CHOICES = 128
 MAX_STOPS = 4
 MAX_TOOLS = 128
 MAX_INPUTS = 2_048
+MAX_NUMBERS = 2_000_000
+"""Numbers of all embeddings of one answer: more than any vendor's largest answer, and half a second of work."""
+MAX_SCHEMA = 64 * 1024
+"""Bytes of a JSON schema that is filled in."""
 MAX_INPUT_IDS = 131_072
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
@@ -294,6 +298,8 @@ def _tool(tool: object, index: int) -> Tool:
         raise BadRequest(f"'{path}.function.name' must be a string.", param=f"{path}.function.name")
     if not isinstance(description, str):
         raise BadRequest(f"'{path}.function.description' must be a string.", param=f"{path}.function.description")
+    if isinstance(parameters := function.get("parameters"), dict):
+        bounded_schema(parameters, f"{path}.function.parameters")
     parameters = function.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise BadRequest(f"'{path}.function.parameters' must be an object.", param=f"{path}.function.parameters")
@@ -337,4 +343,11 @@ def _response_format(fields: JsonObject) -> tuple[bool, JsonObject | None]:
     if not isinstance(schema, dict):
         path = "response_format.json_schema.schema"
         raise BadRequest(f"'{path}' must be an object.", param=path)
+    bounded_schema(schema, "response_format.json_schema.schema")
     return True, schema
+
+
+def bounded_schema(schema: JsonObject, path: str) -> None:
+    """Raises BadRequest for a schema that would take long to fill in."""
+    if len(orjson.dumps(schema)) > MAX_SCHEMA:
+        raise BadRequest(f"'{path}' must be at most {MAX_SCHEMA} bytes.", param=path)

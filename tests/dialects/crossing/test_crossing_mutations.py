@@ -275,7 +275,7 @@ def test_a_request_with_one_wrong_value_crosses_or_is_refused(operation: Operati
             refused.add(request_outcome(operation, body.encode()))
         except Exception as error:
             raise AssertionError(what) from error
-    assert len(refused) > (30 if seed is base else 3)
+    assert len(refused) > (30 if seed is base else 1)
     assert "" not in refused, "a refusal names its param"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from typing import Any
 
 import pytest
@@ -388,3 +389,15 @@ def test_other_vendors_reasoning_stays_behind() -> None:
     ]
     message = {"role": "assistant", "content": "so", "reasoning": "hm", "reasoning_details": details}
     assert turns(HELLO, message)[1] == {"role": "assistant", "content": "so"}
+
+
+def test_many_tool_results_cost_no_more_than_their_number() -> None:
+    """A conversation of 40,000 results is carried in linear time, in order, before what the user says."""
+    results = [{"role": "tool", "tool_call_id": f"c{number}", "content": "x"} for number in range(40_000)]
+    words = {"role": "user", "content": "and?"}
+    before = time.process_time()
+    body = request_to_messages({"model": "m", "messages": [words, *results]}, model="m", default_max_tokens=9)
+    assert time.process_time() - before < 2.0
+    (turn,) = body["messages"]
+    assert [block["tool_use_id"] for block in turn["content"][:-1]] == [f"c{number}" for number in range(40_000)]
+    assert turn["content"][-1] == {"type": "text", "text": "and?"}

@@ -161,3 +161,28 @@ def test_every_status_has_its_error(status: int) -> None:
     assert given.status == status
     kind = error_of(given)["type"]
     assert (kind == "server_error") == (status >= 500)
+
+
+@pytest.mark.parametrize(
+    ("operation", "more", "param"),
+    [
+        ("embeddings", {"input": ["x"] * 2048, "dimensions": 4096}, "input"),
+        (
+            "chat/completions",
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": {"enum": ["a" * 20] * 10_000}},
+                }
+            },
+            "response_format.json_schema.schema",
+        ),
+    ],
+    ids=["embeddings", "schema"],
+)
+def test_work_without_end_is_refused(operation: str, more: dict[str, object], param: str) -> None:
+    """One call must not keep the loop for seconds."""
+    fields = {"model": "simulated", "messages": [{"role": "user", "content": "x"}], **more}
+    refused = answer(operation, fields, created=1)
+    assert refused.status == 400
+    assert json.loads(refused.body)["error"]["param"] == param
