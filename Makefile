@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check format lint types bench demo test-real clean
+.PHONY: run test lint check format bench demo test-real clean
 
 run: $(VENV)/.installed
 	$(BIN)/runestone serve --config runestone.toml
@@ -12,11 +12,12 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/pytest
 
-check: $(VENV)/.installed-test
+lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+
+check: lint test
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff format .

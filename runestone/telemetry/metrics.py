@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -110,6 +110,7 @@ class Metrics:
         self._models = frozenset(models)
         self._series: dict[tuple[str, str | None, str], _Series] = {}
         self.registry = CollectorRegistry()
+        disable_created_metrics()  # a time stamp beside every series doubles what is scraped
         call = ("endpoint", "provider", "model")
         target = ("provider", "model")
         self._requests = self._counter("requests", "Finished calls", (*call, "status", "cache"))
