@@ -4,11 +4,13 @@
 
     POST /fast/v1/chat/completions    the answer, or the whole stream of 100 events, in one write
     POST /paced/v1/chat/completions   a stream of `max_tokens` stamped events, 50 a second, one write (one packet) each
-    GET  /stats                       connections and requests so far, as JSON
+    POST /MODE/NAME/v1/...            slow and failing answers: see faults.py
+    GET  /stats                       connections and requests so far, and those of each MODE/NAME, as JSON
+    GET  /reset                       the same; then the numbers of each MODE/NAME begin anew
     GET  .../models                   the one model, for servers that look
 
 Rule: of a request it reads the content length, the path and whether a stream is wanted; answers are made at start.
-Absent: JSON parsing, chunked requests (refused, so that it is seen), errors and delays on demand, embeddings.
+Absent: JSON parsing, chunked requests (refused, so that it is seen), embeddings.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import orjson
 import uvloop
 
 from bench import wire
+from bench.faults import Late, Ways
 
 _JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 _REFUSAL = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
@@ -46,13 +49,15 @@ MODELS = orjson.dumps({"object": "list", "data": [{"id": wire.MODEL, "object": "
 class Stats:
     """What `/stats` tells: enough to see whether a gateway reuses its connections."""
 
-    __slots__ = ("connections", "open", "requests", "streams")
+    __slots__ = ("connections", "open", "requests", "streams", "ways")
 
     def __init__(self) -> None:
         self.connections = self.open = self.requests = self.streams = 0
+        self.ways = Ways()
 
     def answer(self) -> bytes:
-        text = orjson.dumps({name: getattr(self, name) for name in self.__slots__})
+        numbers = {name: getattr(self, name) for name in self.__slots__ if name != "ways"}
+        text = orjson.dumps({**numbers, "modes": self.ways.requests()})
         return _JSON % (len(text), text)
 
 
@@ -120,6 +125,7 @@ class Connection(asyncio.Protocol):
         self._stats, self._wheel = stats, wheel
         self._buffer = b""
         self._paced: PacedStream | None = None
+        self._late: Late | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own class: same methods, no common base
@@ -130,6 +136,8 @@ class Connection(asyncio.Protocol):
         self._stats.open -= 1
         if self._paced is not None:
             self._paced.closed = True
+        if self._late is not None:
+            self._late.cancel()
 
     def data_received(self, data: bytes) -> None:
         data = self._buffer + data if self._buffer else data
@@ -152,8 +160,10 @@ class Connection(asyncio.Protocol):
         path = data[data.find(b" ") + 1 : data.find(b" HTTP/", 0, end)]
         if path.endswith(b"/chat/completions"):
             self._chat(path, data, end, stop)
-        elif path == b"/stats":
+        elif path in {b"/stats", b"/reset"}:
             self._transport.write(self._stats.answer())
+            if path == b"/reset":
+                self._stats.ways.reset()
         elif path.endswith(b"/models"):
             self._transport.write(_JSON % (len(MODELS), MODELS))
         else:
@@ -161,6 +171,9 @@ class Connection(asyncio.Protocol):
 
     def _chat(self, path: bytes, data: bytes, end: int, stop: int) -> None:
         self._stats.requests += 1
+        if (way := self._stats.ways.of(path)) is not None:
+            self._late = way.begin(self._transport.write)
+            return
         if not _STREAM.search(data, end, stop):
             self._transport.write(ANSWER)
             return

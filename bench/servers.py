@@ -110,13 +110,20 @@ def bare(upstream: Server, mode: str = "fast") -> Iterator[Server]:
 @contextmanager
 def runestone(upstream: Server, mode: str = "fast") -> Iterator[Server]:
     """The gateway of this source tree, with one provider and nothing else configured, on the server core."""
+    template = (Path(__file__).parent / "runestone.toml").read_text()
+    with gateway("runestone", template.replace("BASE_URL", f"http://127.0.0.1:{upstream.port}/{mode}/v1")) as server:
+        yield server
+
+
+@contextmanager
+def gateway(name: str, configuration: str) -> Iterator[Server]:
+    """The gateway of this source tree with that configuration file, on the server core."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="runestone-bench-") as folder:
         config = Path(folder) / "runestone.toml"
-        template = (Path(__file__).parent / "runestone.toml").read_text()
-        config.write_text(template.replace("BASE_URL", f"http://127.0.0.1:{upstream.port}/{mode}/v1"))
+        config.write_text(configuration)
         command = ["runestone", "serve", "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-        with _child("runestone", port, command, process.server_core()) as server:
+        with _child(name, port, command, process.server_core()) as server:
             yield server
 
 
@@ -137,11 +144,16 @@ def drive(run: Run, core: int | None = None) -> Result:
 
     Raises SetupError when it breaks or is not done in time.
     """
-    command = [sys.executable, "-m", "bench.load", "--run", orjson.dumps(run).decode()]
+    return Result.read(finish("bench.load", run, run.warm_up + run.seconds, core))
+
+
+def finish(module: str, run: object, seconds: float, core: int | None = None) -> bytes:
+    """What a load generator that takes `run` and that many seconds prints. Raises SetupError."""
+    command = [sys.executable, "-m", module, "--run", orjson.dumps(run).decode()]
     load = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment(), cwd=ROOT)
     try:
         process.pin(load.pid, process.load_core() if core is None else core)
-        out, errors = load.communicate(timeout=run.warm_up + run.seconds + _LOAD_GRACE)
+        out, errors = load.communicate(timeout=seconds + _LOAD_GRACE)
     except subprocess.TimeoutExpired:
         raise SetupError(f"the load generator is not done: {run}") from None
     finally:
@@ -150,7 +162,7 @@ def drive(run: Run, core: int | None = None) -> Result:
             load.wait(_STOPS_WITHIN)
     if load.returncode:
         raise SetupError(f"the load generator failed: {errors.decode(errors='replace')[-2000:]}")
-    return Result.read(out)
+    return out
 
 
 def first_answer(server: Server) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from math import nan
 from pathlib import Path
 from statistics import median
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import orjson
 
@@ -31,8 +33,23 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table. `places` are the decimals shown; the ratio is runestone to bare."""
+class Line(ABC):
+    """One line of a table with columns of its own."""
+
+    HEAD: ClassVar[tuple[str, ...]]
+    LEFT: ClassVar[frozenset[int]]
+    """The columns that hold text."""
+
+    @abstractmethod
+    def cells(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Line):
+    """One line beside bare. `places` are the decimals shown; the ratio is runestone to bare."""
+
+    HEAD = ("what", "unit", "bare", "runestone", "ratio", "target")
+    LEFT = frozenset({0, 1, 5})
 
     what: str
     unit: str
@@ -47,8 +64,7 @@ class Row:
         return self.what, self.unit, *values, "" if self.ratio is None else f"{self.ratio:.2f}", self.target
 
 
-Measurement = Callable[[Plan], list[Row]]
-_HEAD = ("what", "unit", "bare", "runestone", "ratio", "target")
+Measurement = Callable[[Plan], Sequence[Line]]
 
 
 def row(what: str, unit: str, values: dict[str, list[float]], *, places: int = 0, target: str = "") -> Row:
@@ -88,16 +104,19 @@ def spread(of: Spread | None, quantile: str) -> float:
     return nan if of is None else float(getattr(of, quantile))
 
 
-def render(rows: list[Row]) -> str:
-    """The aligned table."""
-    lines = [_HEAD, *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
+def render(lines: Sequence[Line]) -> str:
+    """The aligned table; where the columns change, another one below it."""
+    return "\n\n".join(_table(kind, list(rows)) for kind, rows in groupby(lines, type))
+
+
+def _table(kind: type[Line], lines: list[Line]) -> str:
+    rows = [kind.HEAD, *(line.cells() for line in lines)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = tuple("-" * width for width in widths)
-    return "\n".join(_aligned(line, widths) for line in (lines[0], rule, *lines[1:]))
+    return "\n".join(_aligned(row, widths, kind.LEFT) for row in (rows[0], rule, *rows[1:]))
 
 
-def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
-    left = {0, 1, 5}
+def _aligned(cells: tuple[str, ...], widths: list[int], left: frozenset[int]) -> str:
     padded = (
         cell.ljust(width) if column in left else cell.rjust(width)
         for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
@@ -120,7 +139,7 @@ def run(measurements: dict[str, Measurement], *, choose: bool = False) -> NoRetu
     plan = Plan(given.quick, (given.only,) if given.only else tuple(CONTENDERS))
     # So that the `with` blocks stop the children when somebody stops us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    rows: list[Row] = []
+    rows: list[Line] = []
     failed = 0
     for name in names:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)

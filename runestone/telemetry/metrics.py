@@ -110,7 +110,8 @@ class Metrics:
         self._models = frozenset(models)
         self._series: dict[tuple[str, str | None, str], _Series] = {}
         self.registry = CollectorRegistry()
-        disable_created_metrics()  # a time stamp beside every series doubles what is scraped
+        # A time stamp beside every series would double what is scraped.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         call = ("endpoint", "provider", "model")
         target = ("provider", "model")
         self._requests = self._counter("requests", "Finished calls", (*call, "status", "cache"))
