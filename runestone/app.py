@@ -102,7 +102,12 @@ def build(configuration: Configuration) -> App:
     metrics = Metrics(names.names(), control.samples)
     access = Access(tuple(key.models for key in configuration.auth.keys))
     limits = LimitKeys({key.name: _limited(key) for key in configuration.auth.keys if _limits(key) != Limits()})
-    gateway = _gateway(configuration, upstreams, names, targets, metrics, [access, limits])
+    keys: list[Stage] = []
+    if any(key.models != ("*",) for key in configuration.auth.keys):
+        keys.append(access)
+    if limits.keys:
+        keys.append(limits)
+    gateway = _gateway(configuration, upstreams, names, targets, metrics, keys)
     health = Health(providers=len(upstreams))
     running = Running()
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from runestone.core.reply import Headers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class UpstreamRequest:
     """`path` goes behind the provider's base URL; `deadline` (perf_counter) bounds the whole answer."""
 

@@ -27,8 +27,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 GRACE = 1.0
 """Seconds beyond a call's deadline in which a stream may say that the deadline has passed."""
 
-_JSON = "application/json"
-_EVENTS = "text/event-stream; charset=utf-8"
+_JSON = ("Content-Type", "application/json")
+_EVENTS = (
+    ("Content-Type", "text/event-stream; charset=utf-8"),
+    ("Cache-Control", "no-cache"),
+    ("X-Accel-Buffering", "no"),  # nginx would collect the events otherwise
+)
 
 
 class Calls:
@@ -60,15 +64,10 @@ class Calls:
         """The answer as aiohttp sends it; the reply is closed here, whatever happens."""
         failure: BaseException | None = None
         try:
-            headers = CIMultiDict(reply.headers)
-            headers.update(call_headers(call))
+            headers = [*reply.headers, *call_headers(call)]
             if reply.blocks is None:
-                headers["Content-Type"] = _JSON
-                return web.Response(status=reply.status, body=reply.body, headers=headers)
-            headers["Content-Type"] = _EVENTS
-            headers["Cache-Control"] = "no-cache"
-            headers["X-Accel-Buffering"] = "no"  # nginx would collect the events otherwise
-            response = EventStream(status=reply.status, headers=headers)
+                return web.Response(status=reply.status, body=reply.body, headers=CIMultiDict([*headers, _JSON]))
+            response = EventStream(status=reply.status, headers=CIMultiDict([*headers, *_EVENTS]))
             # The provider's waits have deadlines of their own; this one is for a client that does not read.
             async with asyncio.timeout(max(call.deadline - perf_counter(), 0.0) + GRACE):
                 failure = await self._stream(request, call, reply.blocks, response)

@@ -72,7 +72,9 @@ def application(
         response.headers["x-request-id"] = identity
         response.headers["request-id"] = identity
         response.headers["Server"] = "runestone"
-        response.headers.extend(limit_headers(request.get(CALLER, ANONYMOUS)))
+        caller = request.get(CALLER, ANONYMOUS)
+        if caller is not ANONYMOUS:
+            response.headers.extend(limit_headers(caller))
 
     app = web.Application(middlewares=middlewares, client_max_size=max_body)
     app.on_response_prepare.append(stamp)

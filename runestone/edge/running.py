@@ -19,12 +19,15 @@ class Running:
         self.is_cut = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._none = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self) -> asyncio.Task[Any] | None:
         """Counts the calling task in. Raises Unavailable while draining."""
         if self.draining:
             raise shutting_down()
-        task = asyncio.current_task()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(self._loop)  # handed in: until Python 3.12 asking for the loop costs a system call
         if task is not None:
             self._tasks.add(task)
         return task

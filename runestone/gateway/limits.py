@@ -78,15 +78,15 @@ class LimitKeys:
     """The stage. `keys` by the caller's name; callers that are not there have no limits."""
 
     def __init__(self, keys: Mapping[str, Limited]) -> None:
-        self._keys = keys
+        self.keys = keys
 
     def headers(self, caller: Caller) -> Headers:
         """What every answer to a limited key carries."""
-        limited = self._keys.get(caller.name)
+        limited = self.keys.get(caller.name)
         return limited.quota.headers(perf_counter()) if limited is not None else []
 
     async def __call__(self, call: Call, next: Next) -> Reply:  # noqa: A002
-        limited = self._keys.get(call.caller.name)
+        limited = self.keys.get(call.caller.name)
         if limited is None:
             return await next(call)
         tokens = estimate_messages(call.fields) if limited.counts_tokens else 0

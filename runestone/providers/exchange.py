@@ -32,21 +32,25 @@ READ_BUFFER = 64 * 1024
 """Bytes aiohttp buffers of an answer before it stops reading from the provider."""
 
 
-async def connect(
+def is_spoiled(connection: Connection) -> bool:
+    """Whether something came over a kept connection that nobody had asked for.
+
+    Such bytes would be taken for the answer to the next request, and every later answer would go to the wrong caller.
+    """
+    return bool(cast("ResponseHandler", connection.protocol).should_close)
+
+
+async def replace(
+    connection: Connection,
     connector: BaseConnector,
     request: BytesRequest,
     timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's word, for connecting alone
 ) -> Connection:
-    """A connection nobody has written to: a kept one over which something came that nobody had asked for is ended.
-
-    Such bytes would be taken for the answer to the next request, and every later answer would go to the wrong caller.
-    Raises aiohttp.ClientError, OSError.
-    """
-    while True:
-        connection = await connector.connect(request, traces=[], timeout=timeout)
-        if not cast("ResponseHandler", connection.protocol).should_close:
-            return connection
+    """Another connection, instead of a spoiled one, which is ended. Raises aiohttp.ClientError, OSError."""
+    while is_spoiled(connection):
         connection.close()
+        connection = await connector.connect(request, traces=[], timeout=timeout)
+    return connection
 
 
 async def exchange(request: BytesRequest, connection: Connection) -> ClientResponse:

@@ -31,7 +31,7 @@ from runestone.errors import (
 )
 from runestone.providers.catalog import Auth
 from runestone.providers.credentials import Credential, Credentials
-from runestone.providers.exchange import BytesRequest, connect, exchange
+from runestone.providers.exchange import BytesRequest, exchange, is_spoiled, replace
 from runestone.providers.pool import DEFAULT_LIMITS, Pool, PoolLimits
 from runestone.providers.reply import HttpReply
 from runestone.providers.watch import Watch
@@ -193,7 +193,9 @@ class HttpProvider:
         connector = self.pool.connector
         opened = connector.opened
         message = self._request(request.path, head, request.body)
-        connection = await connect(connector, message, self._connecting)
+        connection = await connector.connect(message, traces=[], timeout=self._connecting)
+        if is_spoiled(connection):
+            connection = await replace(connection, connector, message, self._connecting)
         is_fresh = connector.opened != opened  # a kept connection is handed out without a pause
         try:
             return await exchange(message, connection)
@@ -205,7 +207,7 @@ class HttpProvider:
         # one.
         self.pool.drop_idle()
         message = self._request(request.path, head, request.body)
-        return await exchange(message, await connect(connector, message, self._connecting))
+        return await exchange(message, await connector.connect(message, traces=[], timeout=self._connecting))
 
     def _request(self, path: str, head: CIMultiDict[str], body: bytes) -> BytesRequest:
         return BytesRequest(
