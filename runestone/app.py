@@ -169,12 +169,16 @@ def _targets(configuration: Configuration) -> Targets:
     breaker, adaptive = configuration.breaker, configuration.routing.adaptive_concurrency
 
     def make(target: Target) -> Watched:
+        pool = pool_of(configuration.providers[target.provider], configuration)
+        capacity = pool.default_size + pool.max_overflow  # where it begins: a limit is learned from overload alone
         own = Breaker(
             failures=breaker.failure_threshold,
             successes=breaker.success_threshold,
             reset_after=breaker.reset_timeout,
         )
-        return Watched(target, own if breaker.enabled else None, Concurrency() if adaptive else None)
+        return Watched(
+            target, own if breaker.enabled else None, Concurrency(initial=capacity, most=capacity) if adaptive else None
+        )
 
     known = {_target(text) for model in configuration.models.values() for text in model.targets}
     return Targets(known, configuration.providers, make)

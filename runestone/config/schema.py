@@ -195,7 +195,7 @@ class Routing:
         default=None, metadata={"doc": "how long a stream may take to its first event before the next target is asked"}
     )
     adaptive_concurrency: bool = field(
-        default=True, metadata={"doc": "give a target that slows down under load fewer calls at once"}
+        default=False, metadata={"doc": "give a target that slows down under load fewer calls at once"}
     )
     timeouts: Timeouts = field(
         default=Timeouts(), metadata={"doc": "how long a call waits for what; each gives a 504 that says which"}

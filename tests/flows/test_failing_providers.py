@@ -285,3 +285,27 @@ async def test_round_robin_takes_turns_by_weight(
     gate = await gateway(two(bad.url, good.url, more='strategy = "round_robin"\nweights = [3, 1]\n'))
     who = [(await ask(http, gate))[1] for _ in range(8)]
     assert (who.count("bad"), who.count("good")) == (6, 2)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+async def test_hundreds_of_streams_run_at_once(
+    adaptive: bool, gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """No limit is in the way of 300 calls at a time that nothing is wrong with, from the first second on."""
+    release = asyncio.Event()
+
+    async def script(seen: Seen, wire: Wire) -> None:
+        await wire.begin_stream()
+        await wire.chunk(ROLE)
+        await release.wait()
+        await wire.chunk(STOP + DONE)
+        await wire.end_stream()
+
+    up = await provider(script)
+    top = f"pool.warmup = 0\nrouting.adaptive_concurrency = {str(adaptive).lower()}\n"
+    gate = await gateway(top + ONE.format("up", up.url))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as many:
+        calls = [asyncio.ensure_future(ask(many, gate, model="up/x", stream=True)) for _ in range(300)]
+        await until(lambda: len(up.requests) == 300)
+        release.set()
+        assert set(await asyncio.gather(*calls)) == {(200, "up")}
