@@ -162,11 +162,9 @@ class UpstreamBlocks:
         self.first_token: float | None = None
 
     async def begin(self) -> None:
-        """Waits for the first block, so that a stream which never begins is a failed attempt and not a broken
-        answer.
-        """
+        """Waits for the first block: a stream that never begins is a failed attempt, and not a broken answer."""
         try:
-            self._first = await self._pull()
+            self._first = await self.next()
         except StreamBroken as broken:
             raise ProviderFailed(broken.message) from None
 
@@ -175,29 +173,26 @@ class UpstreamBlocks:
         if first:
             self._first = b""
             return first
+        way = self._way
         try:
-            return await self._pull()
+            while not self._ended:
+                if way.failure is not None and not way.failure.told:
+                    raise way.failure
+                data = await (self._rest() if way.complete else self._answer.read_some())
+                if not data:
+                    self._ended = True
+                    return self._last()
+                block = self._cutter.feed(data)
+                if not block:
+                    continue
+                out = way.feed(block)
+                if self.first_token is None and way.started:
+                    self.first_token = perf_counter()
+                if out:
+                    return out
         except ProviderError as error:
             _clean(error, self._answer)
             raise
-
-    async def _pull(self) -> bytes:
-        way = self._way
-        while not self._ended:
-            if way.failure is not None and not way.failure.told:
-                raise way.failure
-            data = await (self._rest() if way.complete else self._answer.read_some())
-            if not data:
-                self._ended = True
-                return self._last()
-            block = self._cutter.feed(data)
-            if not block:
-                continue
-            out = way.feed(block)
-            if self.first_token is None and way.started:
-                self.first_token = perf_counter()
-            if out:
-                return out
         return b""
 
     def close(self) -> None:

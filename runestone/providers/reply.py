@@ -6,6 +6,7 @@ read to its end.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
@@ -78,7 +79,13 @@ class HttpReply:
             data = content.read_nowait(-1)
             if data or content.at_eof():
                 return data
-            return await self._watch.wait(content.readany(), "between_bytes", self._between)
+            self._watch.begin("between_bytes", self._between)
+            try:
+                return await content.readany()
+            except asyncio.CancelledError:
+                raise self._watch.verdict() from None
+            finally:
+                self._watch.end()
         except (aiohttp.ClientError, OSError):
             # What had come before the cut still counts: aiohttp keeps it, but only its inner reader gives it out.
             rest = content._read_nowait(-1)

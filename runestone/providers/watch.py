@@ -30,7 +30,7 @@ class Watch:
     over.
     """
 
-    __slots__ = ("_deadline", "_due", "_loop", "_rings", "_task", "_timer", "_tripped", "_what", "_within")
+    __slots__ = ("_before", "_deadline", "_due", "_loop", "_rings", "_task", "_timer", "_tripped", "_what", "_within")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
         self._loop = loop  # handed in: until Python 3.12 asking for the running loop costs a system call
@@ -42,34 +42,47 @@ class Watch:
         self._what = ""
         self._within = 0.0
         self._tripped = False
+        self._before = 0
 
     async def wait(self, awaitable: Awaitable[T], what: str, seconds: float) -> T:
         """The result. Raises ProviderTimeout that names `what` after `seconds`, or `total` at the deadline."""
+        self.begin(what, seconds)
+        try:
+            return await awaitable
+        except asyncio.CancelledError:
+            raise self.verdict() from None
+        finally:
+            self.end()
+
+    def begin(self, what: str, seconds: float) -> None:
+        """The calling task waits for `what` from now on; `end` must follow. For waits too frequent for `wait`."""
         now = perf_counter()
         task = asyncio.current_task(self._loop)
-        before = task.cancelling() if task else 0
+        self._before = task.cancelling() if task is not None else 0
         self._what, self._within, self._due = what, seconds, now + seconds
         if self._deadline < self._due:
             self._what, self._due = "total", self._deadline
         self._task = task
         if self._due < self._rings:
             self._arm(now)
-        try:
-            return await awaitable
-        except asyncio.CancelledError:
-            if self._tripped:
-                self._tripped = False
-                if task is not None and task.uncancel() <= before:
-                    raise self._error() from None
-            raise
-        finally:
-            self._task = None
+
+    def end(self) -> None:
+        """The wait is over."""
+        self._task = None
+
+    def verdict(self) -> BaseException:
+        """What a cancelled wait comes out as: our ProviderTimeout, or somebody else's cancellation."""
+        task, tripped, self._tripped = self._task, self._tripped, False
+        if tripped and task is not None and task.uncancel() <= self._before:
+            return self._error()
+        return asyncio.CancelledError()
 
     def stop(self) -> None:
         """No more waits; idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._rings = float("inf")
 
     def _arm(self, now: float) -> None:
         if self._timer is not None:
