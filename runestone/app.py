@@ -170,14 +170,14 @@ def _targets(configuration: Configuration) -> Targets:
 
     def make(target: Target) -> Watched:
         pool = pool_of(configuration.providers[target.provider], configuration)
-        capacity = pool.default_size + pool.max_overflow  # where it begins: a limit is learned from overload alone
+        capacity = pool.default_size + pool.max_overflow
         own = Breaker(
             failures=breaker.failure_threshold,
             successes=breaker.success_threshold,
             reset_after=breaker.reset_timeout,
         )
         return Watched(
-            target, own if breaker.enabled else None, Concurrency(initial=capacity, most=capacity) if adaptive else None
+            target, own if breaker.enabled else None, Concurrency(most=capacity) if adaptive else None
         )
 
     known = {_target(text) for model in configuration.models.values() for text in model.targets}

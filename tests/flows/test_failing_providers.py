@@ -287,9 +287,8 @@ async def test_round_robin_takes_turns_by_weight(
     assert (who.count("bad"), who.count("good")) == (6, 2)
 
 
-@pytest.mark.parametrize("adaptive", [False, True])
 async def test_hundreds_of_streams_run_at_once(
-    adaptive: bool, gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
 ) -> None:
     """No limit is in the way of 300 calls at a time that nothing is wrong with, from the first second on."""
     release = asyncio.Event()
@@ -302,8 +301,7 @@ async def test_hundreds_of_streams_run_at_once(
         await wire.end_stream()
 
     up = await provider(script)
-    top = f"pool.warmup = 0\nrouting.adaptive_concurrency = {str(adaptive).lower()}\n"
-    gate = await gateway(top + ONE.format("up", up.url))
+    gate = await gateway("pool.warmup = 0\n" + ONE.format("up", up.url))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as many:
         calls = [asyncio.ensure_future(ask(many, gate, model="up/x", stream=True)) for _ in range(300)]
         await until(lambda: len(up.requests) == 300)
