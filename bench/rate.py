@@ -70,6 +70,7 @@ class Aim:
         self.latencies: list[float] = []
         self.failures: Counter[str] = Counter()
         self._opening: set[asyncio.Task[None]] = set()
+        self._quiet = asyncio.Event()
 
     async def fire(self, schedule: Schedule, start: float) -> None:
         for number in range(round(schedule.rate * schedule.seconds)):
@@ -94,9 +95,21 @@ class Aim:
         else:
             connection.call(due)
 
-    def end(self, failure: str) -> None:
+    def end(self, failure: str | None, seconds: float = 0.0) -> None:
+        """One call less; None says it went well and took that long."""
+        if failure is None:
+            self.latencies.append(seconds)
+        else:
+            self.failures[failure] += 1
         self.under_way -= 1
-        self.failures[failure] += 1
+        if not self.under_way:
+            self._quiet.set()
+
+    async def over(self) -> None:
+        """Once nothing is under way; after `fire`."""
+        if self.under_way:
+            self._quiet.clear()
+            await self._quiet.wait()
 
     def outcome(self) -> Outcome:
         failures = self.failures + Counter({"no answer": self.under_way})
@@ -131,8 +144,7 @@ class Connection(asyncio.Protocol):
             return
         self._due = None
         if reader.status == 200 and reader.tail.endswith(b"}"):
-            aim.under_way -= 1
-            aim.latencies.append(perf_counter() - due)
+            aim.end(None, perf_counter() - due)
         else:
             aim.end(str(reader.status))
         aim.idle.append(self)

@@ -28,7 +28,7 @@ from bench import servers, table, wire
 from bench.rate import Outcome, Schedule
 
 _WARM_UP = 1.0
-_OFF = {"retries": "0", "breaker": "false", "adaptive": "false", "hedge": ""}
+_FIRST_BYTE = "1s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,6 @@ class Variant:
             f"[routing]\nretries = {self.retries}\n{hedge}adaptive_concurrency = {str(self.adaptive).lower()}\n"
             f'[routing.timeouts]\nfirst_byte = "{_FIRST_BYTE}"\n'
         )
-
-
-_FIRST_BYTE = "1s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +156,9 @@ def _play(scene: Scene, upstream: servers.Server, seconds: float) -> list[Line]:
 
 
 def _line(scene: Scene, variant: Variant, outcome: Outcome, arrived: int) -> Line:
-    spread = [table.spread(outcome.latency, quantile) for quantile in ("p50", "p99")]
+    p50, p99 = table.spread(outcome.latency, "p50"), table.spread(outcome.latency, "p99")
     success, extra = outcome.good / outcome.calls * 100, (arrived / outcome.calls - 1) * 100
-    return Line(f"{scene.name}: {variant.what}", *spread, success, extra, outcome.failures, variant.target)
+    return Line(f"{scene.name}: {variant.what}", p50, p99, success, extra, outcome.failures, variant.target)
 
 
 def _slug(name: str) -> str:

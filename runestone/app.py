@@ -176,9 +176,7 @@ def _targets(configuration: Configuration) -> Targets:
             successes=breaker.success_threshold,
             reset_after=breaker.reset_timeout,
         )
-        return Watched(
-            target, own if breaker.enabled else None, Concurrency(most=capacity) if adaptive else None
-        )
+        return Watched(target, own if breaker.enabled else None, Concurrency(most=capacity) if adaptive else None)
 
     known = {_target(text) for model in configuration.models.values() for text in model.targets}
     return Targets(known, configuration.providers, make)

@@ -1,14 +1,13 @@
 """One finished call, as observers see it.
 
-Rule: frozen, made once, when the last byte has gone out or the call has failed; no contents, no keys, no free text
-of the client
-except the model's name, which only logs may show.
+Rule: immutable, made once, when the last byte has gone out or the call has failed; no contents, no keys, no free
+text of the client except the model.s name, which only logs may show.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runestone.core.call import Operation, Target
 from runestone.core.summary import Summary
@@ -17,8 +16,7 @@ CLIENT_CLOSED = 499
 """The status of a call whose client left before the end (nginx's word for it)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """Durations are seconds. `status` is what the client saw; `error` the code of a failure, also behind a 200 that
     broke off.
     """

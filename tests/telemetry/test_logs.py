@@ -64,8 +64,8 @@ NAMES += ["input_tokens", "output_tokens", "finish"]
 
 def with_text(field: str, free: str) -> Record:
     if field == "finish":
-        return replace(RECORD, summary=replace(RECORD.summary, finish_reason=free))
-    return replace(RECORD, **{field: free})
+        return RECORD._replace(summary=replace(RECORD.summary, finish_reason=free))
+    return RECORD._replace(**{field: free})
 
 
 @pytest.fixture
@@ -92,8 +92,7 @@ def test_a_call_is_one_line(lines: pytest.LogCaptureFixture) -> None:
 def test_what_is_not_known_is_left_out(lines: pytest.LogCaptureFixture) -> None:
     """A call that reached nobody has no target, tokens or first token."""
     CallLog()(
-        replace(
-            RECORD,
+        RECORD._replace(
             stream=False,
             provider=None,
             target_model=None,
@@ -120,7 +119,7 @@ def test_what_is_not_known_is_left_out(lines: pytest.LogCaptureFixture) -> None:
 )
 def test_who_is_to_blame_makes_the_level(source: str | None, level: int, lines: pytest.LogCaptureFixture) -> None:
     """What an operator can mend, or must know, is a warning."""
-    CallLog()(replace(RECORD, source=source))
+    CallLog()(RECORD._replace(source=source))
     assert lines.records[0].levelno == level
 
 
@@ -128,7 +127,7 @@ def test_a_level_that_is_off_costs_nothing(caplog: pytest.LogCaptureFixture) -> 
     """Above info, calls that went well are not written; the others are."""
     with caplog.at_level(logging.WARNING, "runestone"):
         CallLog()(RECORD)
-        CallLog()(replace(RECORD, source="provider"))
+        CallLog()(RECORD._replace(source="provider"))
     assert len(caplog.records) == 1
 
 
@@ -148,7 +147,7 @@ def test_free_text_cannot_forge_a_line(field: str, free: str, lines: pytest.LogC
 @pytest.mark.parametrize("free", FREE_TEXTS, ids=ascii)
 def test_free_text_stays_inside_its_json_field(free: str, lines: pytest.LogCaptureFixture) -> None:
     """One object, one line, and the text is the field's value."""
-    CallLog()(replace(RECORD, model=free))
+    CallLog()(RECORD._replace(model=free))
     line = JsonFormatter().format(lines.records[0])
     assert "\n" not in line
     assert json.loads(line)["model"] == free
