@@ -1,7 +1,7 @@
 """One finished call, as observers see it.
 
 Rule: immutable, made once, when the last byte has gone out or the call has failed; no contents, no keys, no free
-text of the client except the model.s name, which only logs may show.
+text of the client except the model's name, which only logs may show.
 """
 
 from __future__ import annotations
