@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -31,7 +32,7 @@ _MOST_CHOICES = 128
 """What vendors allow for `n`; each choice has a finish of its own."""
 
 
-class Relay:
+class Relay(ABC):
     """A passage (see Passage) that changes nothing. `request_body` already names the provider's model."""
 
     __slots__ = ("_dialect", "_operation", "_request", "complete", "failure", "started", "summary")
@@ -52,11 +53,13 @@ class Relay:
         self._dialect.summarise(self._operation, load_answer(body), self.summary)
         return body
 
+    @abstractmethod
     def feed(self, block: bytes) -> bytes:
-        raise NotImplementedError
+        """See Passage."""
 
+    @abstractmethod
     def finish(self) -> bytes:
-        raise NotImplementedError
+        """See Passage."""
 
 
 class OpenAIRelay(Relay):
