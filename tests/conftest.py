@@ -9,9 +9,14 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.gateway import Gateway, start_gateway
 from tests.provider import FakeProvider, Script
+
+# How long an example takes says something of the machine, not of the code; what must be fast has a bound of its own.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 StartGateway = Callable[..., Awaitable[Gateway]]
 StartProvider = Callable[[Script], Awaitable[FakeProvider]]
