@@ -44,7 +44,7 @@ PATHS = {
 }
 ROWS = {"hf": "huggingface", "api.perplexity.ai": "perplexity"}
 """Recorded names of providers whose row in the catalog has another one."""
-SHORT_STREAM, SHORT_ANSWER = 1200, 450
+SHORT_STREAM, SHORT_ANSWER = 2048, 600
 """Bytes of what is also sent byte by byte; whole answers are only collected, so fewer of them are enough."""
 AT_ONCE = 32
 KEY = "idempotency-key"
