@@ -9,6 +9,8 @@
     run.py       one run of the load generator: what is asked, what it answers
     process.py   cores, CPU time and memory of a process, read from outside
     servers.py   child processes: started, awaited, stopped
+    faults.py    what the provider does wrong on demand
+    rate.py      the other load generator: a fixed rate, failures counted
     contest.py   the contenders side by side, in alternating rounds
     table.py     rows, the table, the command line every measurement shares
 
