@@ -14,6 +14,6 @@
     contest.py   the contenders side by side, in alternating rounds
     table.py     rows, the table, the command line every measurement shares
 
-Rule: nothing here asserts a time. Machines differ and neighbours are noisy;
-what is worth comparing is printed as a ratio.
+Rule: nothing here asserts a time. Machines differ and neighbours are noisy; what is worth comparing is printed as a
+ratio.
 """

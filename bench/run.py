@@ -1,7 +1,7 @@
 """One run of the load generator: what is asked of it, and what it answers.
 
-Rule: both cross a process border, so both are plain values; a rate or a cost is computed
-where it is read, never stored.
+Rule: both cross a process border, so both are plain values; a rate or a cost is computed where it is read, never
+stored.
 """
 
 from __future__ import annotations

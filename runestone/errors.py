@@ -119,8 +119,7 @@ class ProviderError(RunestoneError):
     """The provider failed or refused.
 
     `provider_status` is its HTTP status where it gave one; `told` whether the client has already read about the
-    failure, in
-    the provider's own error event.
+    failure, in the provider's own error event.
     """
 
     status = 502

@@ -65,8 +65,8 @@ class _Round:
 class Concurrency:
     """The limit of one target, between `least` and `most`. O(1) per call.
 
-    Every `enter` that says True is followed by exactly one `leave`. Raises ValueError unless
-    1 <= least <= initial <= most, 0 < backoff < 1 and tolerance > 1.
+    Every `enter` that says True is followed by exactly one `leave`. Raises ValueError unless 1 <= least <= initial <=
+    most, 0 < backoff < 1 and tolerance > 1.
     """
 
     __slots__ = (

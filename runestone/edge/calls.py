@@ -1,8 +1,7 @@
 """The endpoints that ask a model: JSON in, JSON or server-sent events out.
 
-Rule: one handler for every operation; what differs between them is in the dialects.
-A client that leaves cancels its handler (aiohttp's handler_cancellation), and closing the reply ends the provider's
-call.
+Rule: one handler for every operation; what differs between them is in the dialects. A client that leaves cancels its
+handler (aiohttp's handler_cancellation), and closing the reply ends the provider's call.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """GET /v1/models: the names this key may ask for.
 
-One object serves both vendors' SDKs: OpenAI's fields and Anthropic's stand side by side. Configured names come
-first; where a
-provider is found by patterns, or by its own name alone, what it lists itself follows, asked for at most every five
-minutes.
+One object serves both vendors' SDKs: OpenAI's fields and Anthropic's stand side by side. Configured names come first;
+where a provider is found by patterns, or by its own name alone, what it lists itself follows, asked for at most every
+five minutes.
 Rule: a provider that does not answer is left out, never an error.
 """
 

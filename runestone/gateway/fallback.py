@@ -1,13 +1,10 @@
 """Walks a call's targets until one answers; goes round again while that is worth it.
 
-The first round asks each target once, without a pause: another target costs nothing. Further rounds are retries:
-they wait
-(exponentially, with full jitter, at least the retry-after), stay inside the call's deadline, and inside a budget, so
-that retries
-cannot multiply an outage.
-Rule: only failures that another attempt could mend go on (`retryable`), and only before the first byte: a reply that
-is returned
-is final. The last failure is what the client hears.
+The first round asks each target once, without a pause: another target costs nothing. Further rounds are retries: they
+wait (exponentially, with full jitter, at least the retry-after), stay inside the call's deadline, and inside a budget,
+so that retries cannot multiply an outage.
+Rule: only failures that another attempt could mend go on (`retryable`), and only before the first byte: a reply that is
+returned is final. The last failure is what the client hears.
 """
 
 from __future__ import annotations

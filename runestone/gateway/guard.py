@@ -1,11 +1,9 @@
 """Whether a target may take a call now, and what the call says about the target.
 
 The breaker keeps calls from a target that fails, the concurrency limit from one that is overloaded; both refuse with
-the time
-after which it is worth asking again, so that the fallback moves on.
+the time after which it is worth asking again, so that the fallback moves on.
 Rule: only the provider's own faults count: no connection, deadlines of ours, 5xx, answers that are none, broken
-streams. A 4xx is
-the caller's, a client that leaves says nothing, and a deadline the caller has set is the caller's.
+streams. A 4xx is the caller's, a client that leaves says nothing, and a deadline the caller has set is the caller's.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """Asks a second target when the first is slower than it usually is, and takes whichever answers first.
 
-A few answers in a hundred take many times as long as the rest. Asking again after the time that 19 of 20 answers
-stay under costs
-at most a few calls in a hundred more, and cuts those waits short.
+A few answers in a hundred take many times as long as the rest. Asking again after the time that 19 of 20 answers stay
+under costs at most a few calls in a hundred more, and cuts those waits short.
 Rules: a hedge is paid from the retry budget; the loser is cancelled at once, and an answer it had is closed; once an
-attempt has
-answered with its first byte there is nothing to hedge.
+attempt has answered with its first byte there is nothing to hedge.
 Source: Dean and Barroso, "The Tail at Scale", CACM 56(2), 2013.
 """
 

@@ -1,8 +1,7 @@
 """The limits of a client's key: calls a minute and an hour, tokens a minute, calls at a time.
 
 A call over a limit is refused with the real wait, or, where the key has a `queue`, waits for its turn: in order, a
-bounded number
-for a bounded time. Keys have queues of their own, so that one key's rush is not another's wait.
+bounded number for a bounded time. Keys have queues of their own, so that one key's rush is not another's wait.
 Rule: counted once per call against the key's own numbers; a refused call consumes nothing; a slot is always given back.
 """
 

@@ -1,8 +1,7 @@
 """What the gateway knows of each target: its breaker, its concurrency limit, its health.
 
-Rule: targets come from the configuration. A model that only a call names (`provider/anything`) shares the state of
-its provider,
-so that no client can make this grow.
+Rule: targets come from the configuration. A model that only a call names (`provider/anything`) shares the state of its
+provider, so that no client can make this grow.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Our credentials for a provider: whose turn it is, which ones rest, and keeping them out of what the provider says.
 
-Rules: a refused credential (401, 403) is put aside for a while, a throttled one (429) until its retry-after; the
-others go on, so
-that one bad key never turns into errors for everyone. Vendors repeat a refused key in their errors, whole or with
-its middle
-starred out; neither reaches a client.
+Rules: a refused credential (401, 403) is put aside for a while, a throttled one (429) until its retry-after; the others
+go on, so that one bad key never turns into errors for everyone. Vendors repeat a refused key in their errors, whole or
+with its middle starred out; neither reaches a client.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """One request and the head of its answer, over the pool of a ClientSession.
 
-`ClientSession.request` serves browsers' needs (cookies, redirects, proxies, bodies that are read while they are
-sent): a fifth of
-what a relayed call costs. A gateway has a body that is there as bytes and headers that are complete, so this takes
-the same
-steps, in the same order, without the rest: a connection from the session's connector, head and body in one write,
-the head of
-the answer.
+`ClientSession.request` serves browsers' needs (cookies, redirects, proxies, bodies that are read while they are sent):
+a fifth of what a relayed call costs. A gateway has a body that is there as bytes and headers that are complete, so this
+takes the same steps, in the same order, without the rest: a connection from the session's connector, head and body in
+one write, the head of the answer.
 Rule: uses what aiohttp calls itself, and no more of it; the flows over real sockets in tests/ hold this to what
 aiohttp expects.
 """

@@ -1,11 +1,9 @@
 """The connections to one provider: how many at a time, which are kept, and what became of them.
 
-A call checks out a slot for as long as its answer lasts (a stream: its whole life). `size` idle connections are
-kept; more are
-opened while they are needed and closed again once they have been idle for a while.
+A call checks out a slot for as long as its answer lasts (a stream: its whole life). `size` idle connections are kept;
+more are opened while they are needed and closed again once they have been idle for a while.
 Rules: callers that wait are served in order, a bounded number for a bounded time, and then refused; a slot that was
-checked out
-is checked in exactly once, whatever became of the call.
+checked out is checked in exactly once, whatever became of the call.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """One timer for all the waits of one call.
 
-A call waits for a head, then for read after read. A timer per wait would cost more than the wait's own work on a
-stream of
-tokens; here a wait only notes when it is due, and the one timer looks, when it rings, whether that has been moved.
+A call waits for a head, then for read after read. A timer per wait would cost more than the wait's own work on a stream
+of tokens; here a wait only notes when it is due, and the one timer looks, when it rings, whether that has been moved.
 Rule: a wait that is due cancels the task that waits, as asyncio.timeout does, and comes out as ProviderTimeout.
 """
 

@@ -1,8 +1,7 @@
 """Logs: one line for every call, as text or JSON, on stderr.
 
 Rule: ids, names, counts and times; never contents, never keys. What a client can choose freely (ids, model names) is
-quoted so
-that it cannot forge a line.
+quoted so that it cannot forge a line.
 """
 
 from __future__ import annotations
