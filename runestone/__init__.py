@@ -13,7 +13,8 @@ Where things are:
     providers/   whom we call: the catalog, HTTP, credentials, the simulated model
     edge/        what clients see: routes, middlewares, answers
     telemetry/   observers of finished calls
-    app.py       builds all of it from a configuration; cli.py the commands
+    wiring/      from the configuration to objects, part by part
+    app.py       puts the parts together; cli.py the commands
 
 Rule: imports point inward (edge, providers, telemetry ─▶ gateway ─▶ dialects ─▶ core); app.py and cli.py know all.
 """

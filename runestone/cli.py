@@ -19,7 +19,6 @@ from pathlib import Path
 import uvloop
 
 from runestone import __version__
-from runestone.app import model_names
 from runestone.config.load import SIMULATED, load
 from runestone.config.render import render
 from runestone.config.schema import Configuration, Port
@@ -27,6 +26,7 @@ from runestone.core.keys import digest, new_key
 from runestone.errors import ConfigurationError
 from runestone.serving import serve
 from runestone.telemetry import logs
+from runestone.wiring.routing import model_names
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 

@@ -33,12 +33,13 @@ RINGS = {
     "errors": set(),
     "tasks": {"errors"},
     "control": {"core", "gateway", "providers", "errors"},
+    "wiring": {"core", "dialects", "gateway", "providers", "edge", "config", "wiring"},
     "app": {
         *("core", "dialects", "gateway", "providers", "edge", "telemetry", "config"),
-        *("control", "errors", "tasks", "runestone"),
+        *("control", "errors", "tasks", "wiring", "runestone"),
     },
     "serving": {"app", "config", "edge", "errors"},
-    "cli": {"core", "telemetry", "config", "app", "serving", "errors", "runestone"},
+    "cli": {"core", "telemetry", "config", "app", "serving", "wiring", "errors", "runestone"},
     "__main__": {"cli"},
 }
 IO = {"asyncio", "socket", "aiohttp", "logging", "time", "random", "threading", "os", "ssl", "subprocess"}

@@ -20,11 +20,12 @@ from runestone.config.reader import Faults, Reader, nearest
 from runestone.config.schema import Auth, Configuration, Provider, Secret, Server, Simulated
 from runestone.config.units import parse_duration
 from runestone.core.names import matcher
+from runestone.core.resilience import P95
 from runestone.errors import ConfigurationError
 from runestone.providers import catalog
 
 SIMULATED = "simulated"
-HEDGE_P95 = "p95"
+OFF = "off"
 DEFAULT_FILE = Path("runestone.toml")
 
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -80,15 +81,22 @@ def _complete(configuration: Configuration, faults: Faults, environ: Mapping[str
         if provider.passthrough and complete.auth.required:
             message = "has no use with auth.required: clients then show keys of ours, and those never go up"
             faults.add_unless_known(f"providers.{name}.passthrough", message)
-    if complete.routing.hedge not in (None, HEDGE_P95):
-        try:
-            parse_duration(complete.routing.hedge)
-        except ValueError as error:
-            faults.add_unless_known("routing.hedge", f'must be "{HEDGE_P95}", or {str(error).removeprefix("must be ")}')
+    _check_hedge("routing.hedge", complete.routing.hedge, faults)
+    for name, model in complete.models.items():
+        _check_hedge(f"models.{name}.hedge", model.hedge or OFF, faults)
     complete = replace(complete, server=_complete_server(complete.server, faults, base))
     if faults.lines:
         raise ConfigurationError(faults.lines)
     return complete
+
+
+def _check_hedge(path: str, hedge: str, faults: Faults) -> None:
+    if hedge in (OFF, P95):
+        return
+    try:
+        parse_duration(hedge)
+    except ValueError as error:
+        faults.add_unless_known(path, f'must be "{P95}", "{OFF}", or {str(error).removeprefix("must be ")}')
 
 
 def _complete_server(server: Server, faults: Faults, base: Path) -> Server:

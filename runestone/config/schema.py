@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Literal, NewType
 
 from runestone.core.strategy import Strategy
+from runestone.core.upstream import Prefill
 
 Duration = NewType("Duration", float)
 """Seconds; written with a unit."""
@@ -136,6 +137,9 @@ class Provider:
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = field(
         default=None, metadata={"doc": "how it calls the limit of an answer"}
     )
+    prefill: Prefill | None = field(
+        default=None, metadata={"doc": "how it is asked to go on with an answer that was begun (docs/routing.md)"}
+    )
     pool: PoolOverride = field(default=PoolOverride(), metadata={"doc": "keys of `[pool]` for this provider alone"})
     simulated: Simulated = field(default=Simulated(), metadata={"doc": "only for kind `simulated`: how it behaves"})
 
@@ -153,6 +157,10 @@ class Model:
     fallback_on: tuple[Literal["context_window", "content_policy"], ...] = field(
         default=(), metadata={"doc": "refusals after which the next target is asked too"}
     )
+    hedge: str | None = field(default=None, metadata={"doc": "as in `[routing]`"})
+    ttft_timeout: Duration | None = field(default=None, metadata={"doc": "as in `[routing]`"})
+    min_tokens_per_second: float | None = field(default=None, metadata={"doc": "as in `[routing]`; 0 turns it off"})
+    stream_failure: Literal["error", "continue"] | None = field(default=None, metadata={"doc": "as in `[routing]`"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,11 +196,23 @@ class Routing:
     retry_budget: Ratio = field(
         default=Ratio(0.2), metadata={"doc": "retries and hedges, as a share of the calls of the last seconds"}
     )
-    hedge: str | None = field(
-        default=None, metadata={"doc": 'ask a second target when the first takes longer than "p95", or than a duration'}
+    hedge: str = field(
+        default="off",
+        metadata={"doc": 'ask a second target when the first takes longer than "p95", or than a duration; "off" never'},
     )
     ttft_timeout: Duration | None = field(
         default=None, metadata={"doc": "how long a stream may take to its first event before the next target is asked"}
+    )
+    min_tokens_per_second: float | None = field(
+        default=None,
+        metadata={"doc": "a stream that begins slower than this is given to the next target; it is held back so long"},
+    )
+    pace_window: Duration = field(
+        default=Duration(2.0), metadata={"doc": "the time over which `min_tokens_per_second` is judged"}
+    )
+    stream_failure: Literal["error", "continue"] = field(
+        default="error",
+        metadata={"doc": '"continue": a stream that breaks off is gone on with by another target (docs/routing.md)'},
     )
     adaptive_concurrency: bool = field(
         default=False, metadata={"doc": "give a target that slows down under load fewer calls at once"}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from runestone.core.json import JsonObject
+from runestone.core.resilience import PLAIN, Resilience
 
 
 class Operation(StrEnum):
@@ -69,8 +70,12 @@ class Call:
 
     # what happened
     targets: tuple[Target, ...] = ()
-    fallback_on: frozenset[str] = frozenset()
-    """Refusals of a provider after which the next target is asked too: "context_window", "content_policy"."""
+    resilience: Resilience = PLAIN
+    """What is done when targets do badly."""
+    has_next: bool = False
+    """Whether another target can be asked if this attempt fails."""
+    goes_on: bool = False
+    """Whether the last message is an answer that broke off, to be continued and not answered."""
     target: Target | None = None
     attempts: int = 0
     failures: list[tuple[Target, str]] = field(default_factory=list)

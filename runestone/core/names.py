@@ -55,11 +55,14 @@ class Names:
                 if not is_pattern(name):
                     self._exact.setdefault(name, (Target(listing.provider, name),))
         self._exact.update(models)
+        self._models = dict(zip(models, models, strict=True))
         # An alias may stand for anything that can be asked for, so it is resolved by the same rules.
         for alias, meant in aliases.items():
             found = self.find(meant)
             if found:
                 self._exact[alias] = found
+            if meant in models:
+                self._models[alias] = meant
 
     def resolve(self, name: str) -> tuple[Target, ...]:
         """The targets of `name`, in order. Raises NotFound (model_not_found) that lists the nearest names."""
@@ -73,6 +76,10 @@ class Names:
             else f"known models: {', '.join(list(self._exact)[:5]) or 'none'}"
         )
         raise NotFound(f"the model {name[:200]!r} does not exist here; {hint}", param="model", code="model_not_found")
+
+    def model(self, name: str) -> str | None:
+        """The model of [models] that `name` stands for, None if it is none."""
+        return self._models.get(name)
 
     def names(self) -> list[str]:
         """Every name that can be asked for and is not a pattern, in order of configuration."""

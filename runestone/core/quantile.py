@@ -28,6 +28,11 @@ class Quantile:
         self._values.append(value)
         self._new += 1
 
+    def at_least(self, value: float) -> None:
+        """Takes in a value that is known only to be no smaller: it says something if it lies beyond the quantile."""
+        if self._value is not None and value > self._value:
+            self.add(value)
+
     def value(self) -> float | None:
         """The quantile, at most 16 values old; None below LEAST values."""
         if len(self._values) < LEAST:

@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from runestone.core.reply import Headers
+
+
+class Prefill(StrEnum):
+    """How a provider is asked to go on with an assistant's message instead of beginning another."""
+
+    MESSAGE = "message"  # the message stands last
+    PREFIX = "prefix"  # and has `prefix: true`
+    FINAL_MESSAGE = "continue_final_message"  # and the request says so
 
 
 @dataclass(slots=True, eq=False)

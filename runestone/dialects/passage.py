@@ -13,8 +13,10 @@ import orjson
 from runestone.core.call import ANTHROPIC_OPERATIONS, Call, Operation
 from runestone.core.summary import Summary
 from runestone.core.tokens import estimate_messages
+from runestone.core.upstream import Prefill
 from runestone.dialects.anthropic import Anthropic
 from runestone.dialects.body import with_model
+from runestone.dialects.continuation import prefilled
 from runestone.dialects.crossing.answer_to_chat import answer_to_chat
 from runestone.dialects.crossing.answer_to_messages import answer_to_messages
 from runestone.dialects.crossing.request_to_chat import request_to_chat
@@ -44,6 +46,7 @@ class Traits:
     stream_usage: bool = True
     reasoning_field: str | None = None
     default_max_tokens: int = 4096
+    prefill: Prefill | None = None
 
 
 def client_dialect(operation: Operation) -> Dialect:
@@ -67,11 +70,16 @@ def passage(call: Call, model: str, traits: Traits, provider: str, now: float) -
         raise BadRequest(
             f"the provider {provider!r} of this model does not offer {call.operation.value}", param="model"
         )
+    if call.goes_on and traits.prefill is None:
+        raise BadRequest(f"the provider {provider!r} is not known to continue an answer", param="messages")
     if operation is not call.operation:
         if operation is Operation.MESSAGES:
             return CrossingToMessages(call, model, traits, now)
         return CrossingToChat(call, model, traits)
-    body = call.body if call.fields.get("model") == model else with_model(call.body, call.fields, model)
+    if call.goes_on and traits.prefill is not None:
+        body = _written(prefilled({**call.fields, "model": model}, traits.prefill))
+    else:
+        body = call.body if call.fields.get("model") == model else with_model(call.body, call.fields, model)
     if traits.dialect == ANTHROPIC.name:
         return AnthropicRelay(ANTHROPIC, operation, body)
     choices = _choices(call)
@@ -157,16 +165,16 @@ class CrossingToChat(Crossing):
     __slots__ = ()
 
     def __init__(self, call: Call, model: str, traits: Traits) -> None:
-        super().__init__(
-            request_to_chat(
-                call.fields,
-                model=model,
-                max_tokens_field=traits.max_tokens_field,
-                stream_usage=traits.stream_usage,
-                reasoning_field=traits.reasoning_field,
-            ),
-            StreamToMessages(model=model, ends_with_done=traits.ends_with_done),
+        asked = request_to_chat(
+            call.fields,
+            model=model,
+            max_tokens_field=traits.max_tokens_field,
+            stream_usage=traits.stream_usage,
+            reasoning_field=traits.reasoning_field,
         )
+        if call.goes_on and traits.prefill is not None:
+            asked = prefilled(asked, traits.prefill)
+        super().__init__(asked, StreamToMessages(model=model, ends_with_done=traits.ends_with_done))
 
     def answer(self, body: bytes) -> bytes:
         return _written(answer_to_messages(load_answer(body), summary=self.summary))

@@ -42,24 +42,27 @@ class Fallback:
         self._budget.call(perf_counter())
         targets = call.targets
         failure: RunestoneError | None = None
-        for number in range(len(targets) + self._retries if targets else 0):
-            if failure is not None:
-                if number < len(targets):
-                    self._count("failover")
-                elif not await self._may_retry(call, number - len(targets), failure):
-                    break
-            call.target = targets[number % len(targets)]
-            call.attempts += 1
-            try:
-                return await next(call)
-            except RunestoneError as error:
-                call.failures.append((call.target, error.code or error.type))
-                has_next = number + 1 < len(targets)
-                may_move = error.retryable or (has_next and (error.elsewhere or _is_wanted(error, call)))
-                if not may_move or perf_counter() >= call.deadline:
-                    raise
-                failure = error
-        raise failure or Unavailable("no provider is configured for this model")
+        try:
+            for number in range(len(targets) + self._retries if targets else 0):
+                if failure is not None:
+                    if number < len(targets):
+                        self._count("failover")
+                    elif not await self._may_retry(call, number - len(targets), failure):
+                        break
+                call.target = targets[number % len(targets)]
+                call.has_next = number + 1 < len(targets)
+                call.attempts += 1
+                try:
+                    return await next(call)
+                except RunestoneError as error:
+                    call.failures.append((call.target, error.code or error.type))
+                    if not _may_move(error, call) or perf_counter() >= call.deadline:
+                        raise
+                    failure = error
+            raise failure or Unavailable("no provider is configured for this model")
+        finally:
+            # Its traceback holds this frame: kept, each call that moved on would wait for the garbage collector.
+            failure = None
 
     async def _may_retry(self, call: Call, retry: int, failure: RunestoneError) -> bool:
         """Waits until the next attempt; False when it would not be worth it."""
@@ -74,6 +77,11 @@ class Fallback:
         return True
 
 
+def _may_move(error: RunestoneError, call: Call) -> bool:
+    """Whether another attempt is worth making. Who cannot go on with an answer says nothing of who can."""
+    return error.retryable or (call.has_next and (error.elsewhere or call.goes_on or _is_wanted(error, call)))
+
+
 _REFUSALS = {
     "context_window": re.compile(r"(?i)context.?(length|window)|maximum context|prompt is too long|too many tokens"),
     "content_policy": re.compile(r"(?i)content.?(policy|filter|management)|safety system|flagged"),
@@ -83,7 +91,7 @@ _REFUSALS = {
 
 def _is_wanted(error: RunestoneError, call: Call) -> bool:
     """Whether this refusal is one the operator wants to be taken to the next target."""
-    if not call.fallback_on or not isinstance(error, ProviderRefused):
+    if not call.resilience.fallback_on or not isinstance(error, ProviderRefused):
         return False
     said = f"{error.code} {error.message[:1000]}"
-    return any(_REFUSALS[kind].search(said) for kind in call.fallback_on)
+    return any(_REFUSALS[kind].search(said) for kind in call.resilience.fallback_on)

@@ -8,6 +8,7 @@ streams. A 4xx is the caller's, a client that leaves says nothing, and a deadlin
 
 from __future__ import annotations
 
+import asyncio
 from time import perf_counter
 
 from runestone.core.call import Call
@@ -36,6 +37,8 @@ class Guard:
         try:
             reply = await next(call)
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):  # overtaken by a hedge: without it, only fast answers count
+                watched.slow.at_least(perf_counter() - began)
             _settle(watched, generation, call, error, latency=None)
             raise
         latency = perf_counter() - began

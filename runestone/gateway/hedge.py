@@ -17,6 +17,7 @@ from time import perf_counter
 from runestone.core.budget import Budget
 from runestone.core.call import Call
 from runestone.core.reply import Reply
+from runestone.core.resilience import P95
 from runestone.errors import RunestoneError
 from runestone.gateway.pipeline import Next
 from runestone.gateway.targets import Targets
@@ -26,25 +27,24 @@ Attempt = asyncio.Task[Reply]
 
 
 class Hedge:
-    """The stage, around the fallback. `after` in seconds; None is what 19 of 20 answers of the first target stay
-    under.
-    """
+    """The stage, around the fallback."""
 
-    def __init__(self, targets: Targets, *, after: float | None, budget: Budget, count: Callable[[str], None]) -> None:
+    def __init__(self, targets: Targets, *, budget: Budget, count: Callable[[str], None]) -> None:
         self._targets = targets
-        self._after = after
         self._budget = budget
         self._count = count
 
     async def __call__(self, call: Call, next: Next) -> Reply:  # noqa: A002
-        after = self._after or self._targets.of(call.targets[0]).slow.value()
+        hedge = call.resilience.hedge
+        after = self._targets.of(call.targets[0]).slow.value() if hedge == P95 else hedge
         if after is None:
             return await next(call)
         attempts: dict[Attempt, Call] = {}
         try:
             first = self._begin(attempts, call, next, 0)
             await asyncio.wait((first,), timeout=after)
-            if not first.done() and self._budget.spend(perf_counter()):
+            # A call that has moved on already is being helped; a second helper would only cost.
+            if not first.done() and not attempts[first].failures and self._budget.spend(perf_counter()):
                 self._count("hedge")
                 self._begin(attempts, call, next, 1)
             winner = await _first_answer(attempts)

@@ -4,6 +4,7 @@
     access     before anything is looked up or spent: may this caller use this model?
     limits     what the caller's key may still spend; after access, so that a refused call costs nothing
     route      which targets may answer, in which order
+    continue   (if configured) takes a stream that broke off to another target; around the walks, because it is one more
     hedge      (if configured) a second walk beside a slow first one; around the fallback, so that both can move on
     fallback   walks the targets until one answers, and retries; ends at the first byte
     guard      per attempt: breaker and concurrency of the target; inside the fallback, so that a refusal moves on

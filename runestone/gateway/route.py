@@ -14,6 +14,7 @@ import orjson
 from runestone.core.call import Call, Target
 from runestone.core.names import Names
 from runestone.core.reply import Reply
+from runestone.core.resilience import Resilience
 from runestone.core.steer import Steering, emptied_by, read, select, without
 from runestone.core.strategy import Candidate, Order
 from runestone.errors import BadRequest
@@ -22,37 +23,42 @@ from runestone.gateway.pipeline import Next
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a model of the configuration is routed: the order of its targets, and refusals that move on to the next."""
+    """How a model of the configuration is routed: the order of its targets, and what is done when they do badly."""
 
     order: Order
-    fallback_on: frozenset[str]
+    resilience: Resilience
 
 
 class Route:
-    """The stage. `ways` by the targets of a model; `candidate` describes a target; `total` seconds for a whole call."""
+    """The stage. `ways` by the names of [models], `resilience` for models without one; `candidate` describes a target;
+    `total` seconds for a whole call.
+    """
 
     def __init__(
         self,
         names: Names,
         *,
         total: float,
-        ways: Mapping[tuple[Target, ...], Way],
+        ways: Mapping[str | None, Way],
+        resilience: Resilience,
         candidate: Callable[[Target], Candidate],
         chance: Callable[[], float],
     ) -> None:
         self._names = names
         self._total = total
         self._ways = ways
+        self._resilience = resilience
         self._candidate = candidate
         self._chance = chance
 
     async def __call__(self, call: Call, next: Next) -> Reply:  # noqa: A002
         targets = self._names.resolve(call.model)
-        way = self._ways.get(targets)
+        way = self._ways.get(self._names.model(call.model))
         if way is not None:
-            call.fallback_on = way.fallback_on
+            call.resilience = way.resilience
             call.targets = way.order.plan(perf_counter(), self._chance)
         else:
+            call.resilience = self._resilience
             call.targets = targets
         steering = read(call.fields)
         if steering is not None:

@@ -6,14 +6,16 @@ Rule: everything that is not an answer becomes an error here; what leaves as a R
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from time import perf_counter, time
 
 from runestone.core.call import Call, Target
 from runestone.core.reply import Reply
+from runestone.core.resilience import Pace
 from runestone.core.summary import Summary
 from runestone.core.upstream import Upstream, UpstreamReply, UpstreamRequest
 from runestone.dialects.dialect import Passage
+from runestone.dialects.pace import tokens_in
 from runestone.dialects.passage import DIALECTS, Traits, client_dialect, counted_here, passage, provider_operation
 from runestone.dialects.sse import Cutter
 from runestone.errors import BadRequest, ProviderError, ProviderFailed, ProviderTimeout, StreamBroken, Unavailable
@@ -26,16 +28,9 @@ LINGER = 0.1
 class Send:
     """The end of the chain. `upstreams` and `traits` by provider name."""
 
-    def __init__(
-        self,
-        upstreams: Mapping[str, Upstream],
-        traits: Mapping[str, Traits],
-        *,
-        ttft_timeout: float | None = None,
-    ) -> None:
+    def __init__(self, upstreams: Mapping[str, Upstream], traits: Mapping[str, Traits]) -> None:
         self._upstreams = upstreams
         self._traits = traits
-        self._ttft_timeout = ttft_timeout
 
     async def __call__(self, call: Call) -> Reply:
         target = call.target
@@ -57,27 +52,15 @@ class Send:
         )
         upstream = self._upstreams[target.provider]
         before = perf_counter()
+        care = call.resilience
         try:
-            if call.stream and self._ttft_timeout is not None:
-                return await self._in_time(self._ttft_timeout, call, upstream, request, way, traits)
-            return await _ask(call, upstream, request, way, traits)
+            asked = _ask(call, upstream, request, way, traits)
+            reply = await (_in_time(care.ttft_timeout, asked) if call.stream and care.ttft_timeout else asked)
+            if care.pace is not None and call.has_next and isinstance(reply.blocks, UpstreamBlocks):
+                await reply.blocks.prove(care.pace)
+            return reply
         finally:
             call.waited += perf_counter() - before
-
-    async def _in_time(
-        self,
-        seconds: float,
-        call: Call,
-        upstream: Upstream,
-        request: UpstreamRequest,
-        way: Passage,
-        traits: Traits,
-    ) -> Reply:
-        try:
-            async with asyncio.timeout(seconds):
-                return await _ask(call, upstream, request, way, traits)
-        except TimeoutError:
-            raise ProviderTimeout(f"timeout (ttft): no first event within {seconds:g} s") from None
 
 
 def _passage(call: Call, target: Target, traits: Traits) -> Passage:
@@ -86,6 +69,14 @@ def _passage(call: Call, target: Target, traits: Traits) -> Passage:
     except BadRequest as error:
         error.elsewhere = True  # this target cannot be asked that; the next one may speak the client's dialect
         raise
+
+
+async def _in_time(seconds: float, reply: Awaitable[Reply]) -> Reply:
+    try:
+        async with asyncio.timeout(seconds):
+            return await reply
+    except TimeoutError:
+        raise ProviderTimeout(f"timeout (ttft): no first event within {seconds:g} s") from None
 
 
 async def _ask(call: Call, upstream: Upstream, request: UpstreamRequest, way: Passage, traits: Traits) -> Reply:
@@ -167,6 +158,29 @@ class UpstreamBlocks:
             self._first = await self.next()
         except StreamBroken as broken:
             raise ProviderFailed(broken.message) from None
+
+    async def prove(self, pace: Pace) -> None:
+        """Holds back what comes until the stream has shown its pace. Raises ProviderError, and is closed, if it fails
+        or is too slow: the client has heard nothing, so another target may still answer.
+        """
+        held: list[bytes] = []
+        missing = pace.tokens
+        try:
+            async with asyncio.timeout(pace.window):
+                while missing > 0 and (block := await self.next()):
+                    held.append(block)
+                    missing -= tokens_in(block)
+        except TimeoutError:
+            self.close()
+            few = f"fewer than {pace.tokens_per_second:g} tokens a second in the first {pace.window:g} s"
+            raise ProviderTimeout(f"timeout (pace): {few}") from None
+        except StreamBroken as broken:
+            self.close()
+            raise ProviderFailed(broken.message) from None
+        except BaseException:
+            self.close()
+            raise
+        self._first = b"".join(held)
 
     async def next(self) -> bytes:
         first = self._first

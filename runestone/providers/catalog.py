@@ -23,6 +23,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Literal
 
+from runestone.core.upstream import Prefill
+
 
 class Auth(StrEnum):
     """How the key is written into a request."""
@@ -58,12 +60,22 @@ class CatalogEntry:
     ends_with_done: bool = True  # False: it may never say `[DONE]`; over means every choice has a finish_reason
     stream_usage: bool = True  # False: refuses `stream_options.include_usage`
     reasoning_field: str | None = None  # where it wants its own thinking back on turns with tool calls
+    prefill: Prefill | None = None  # how it is asked to go on with an answer that was begun; None: not known to
     operations: frozenset[str] = _ALL
     health_path: str = "/models"
     docs: str  # the vendor's page
 
 
-def _plain(name: str, url: str, env: str, operations: frozenset[str], docs: str, models: str = "") -> CatalogEntry:
+def _plain(
+    name: str,
+    url: str,
+    env: str,
+    operations: frozenset[str],
+    docs: str,
+    models: str = "",
+    *,
+    prefill: Prefill | None = None,
+) -> CatalogEntry:
     """A vendor without quirks. `url` and `docs` come without `https://` and `models` as one text: a row fits a line."""
     return CatalogEntry(
         name=name,
@@ -72,13 +84,16 @@ def _plain(name: str, url: str, env: str, operations: frozenset[str], docs: str,
         models=tuple(models.split()),
         operations=operations,
         docs=f"https://{docs}",
+        prefill=prefill,
     )
 
 
-def _local(name: str, port_and_path: str, operations: frozenset[str], docs: str) -> CatalogEntry:
+def _local(
+    name: str, port_and_path: str, operations: frozenset[str], docs: str, *, prefill: Prefill | None = None
+) -> CatalogEntry:
     """A server of one's own, where it listens when started without options; 127.0.0.1, since localhost may mean ::1."""
     base_url = f"http://127.0.0.1:{port_and_path}"
-    return CatalogEntry(name=name, base_url=base_url, operations=operations, docs=f"https://{docs}")
+    return CatalogEntry(name=name, base_url=base_url, operations=operations, docs=f"https://{docs}", prefill=prefill)
 
 
 _ROWS: Final = (
@@ -105,6 +120,8 @@ _ROWS: Final = (
         models=("claude-*",),
         headers=(("anthropic-version", "2023-06-01"),),  # required: docs.anthropic.com/en/api/versioning
         operations=_MESSAGES,
+        # docs.anthropic.com/en/docs/build-with-claude/prefill-claudes-response; its newest models refuse it
+        prefill=Prefill.MESSAGE,
         health_path="/v1/models",
         docs="https://docs.anthropic.com/en/api/overview",
     ),
@@ -131,6 +148,7 @@ _ROWS: Final = (
         _CHAT_EMBED,
         "docs.mistral.ai/api",
         "mistral-* ministral-* magistral-* codestral-* devstral-* pixtral-* voxtral-* open-mistral-* open-mixtral-*",
+        prefill=Prefill.PREFIX,  # docs.mistral.ai/capabilities/completion/prefix
     ),
     # /completions exists only under /beta (fill in the middle): api-docs.deepseek.com/guides/fim_completion
     CatalogEntry(
@@ -291,7 +309,14 @@ _ROWS: Final = (
         operations=_CHAT_EMBED,
         docs="https://www.ovhcloud.com/en/public-cloud/ai-endpoints/catalog/",
     ),
-    _plain("openrouter", "openrouter.ai/api/v1", "OPENROUTER_API_KEY", _ALL, "openrouter.ai/docs/quickstart"),
+    _plain(
+        "openrouter",
+        "openrouter.ai/api/v1",
+        "OPENROUTER_API_KEY",
+        _ALL,
+        "openrouter.ai/docs/quickstart",
+        prefill=Prefill.MESSAGE,  # openrouter.ai/docs/api-reference/overview, "Assistant Prefill"
+    ),
     _plain("together", "api.together.xyz/v1", "TOGETHER_API_KEY", _ALL, "docs.together.ai"),
     _plain(
         "fireworks",
@@ -323,10 +348,28 @@ _ROWS: Final = (
         auth=Auth.NONE,  # a key is ignored
         docs="https://docs.ollama.com/api/openai-compatibility",
     ),
-    _local("vllm", "8000/v1", _ALL, "docs.vllm.ai/en/latest/serving/openai_compatible_server.html"),
-    _local("llamacpp", "8080/v1", _ALL, "github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md"),
+    _local(
+        "vllm",
+        "8000/v1",
+        _ALL,
+        "docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
+        prefill=Prefill.FINAL_MESSAGE,
+    ),
+    _local(
+        "llamacpp",
+        "8080/v1",
+        _ALL,
+        "github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
+        prefill=Prefill.MESSAGE,  # unless started with --no-prefill-assistant
+    ),
     _local("lmstudio", "1234/v1", _ALL, "lmstudio.ai/docs/developer/openai-compat"),
-    _local("sglang", "30000/v1", _ALL, "docs.sglang.io/basic_usage/openai_api.html"),
+    _local(
+        "sglang",
+        "30000/v1",
+        _ALL,
+        "docs.sglang.io/basic_usage/openai_api.html",
+        prefill=Prefill.FINAL_MESSAGE,
+    ),
     _local("tgi", "3000/v1", _CHAT_TEXT, "huggingface.co/docs/text-generation-inference/messages_api"),
     _local("localai", "8080/v1", _ALL, "localai.io/features/"),
     _local("litellm", "4000/v1", _ALL, "docs.litellm.ai/docs/proxy/user_keys"),

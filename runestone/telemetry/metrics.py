@@ -128,6 +128,9 @@ class Metrics:
             "retry": Counter("runestone_retries", "Attempts after every target was asked", registry=self.registry),
             "failover": Counter("runestone_failovers", "Attempts at a next target", registry=self.registry),
             "hedge": Counter("runestone_hedges", "Second attempts beside a slow first", registry=self.registry),
+            "continuation": Counter(
+                "runestone_stream_continuations", "Broken streams gone on with", registry=self.registry
+            ),
         }
         self.registry.register(_State(state))
         build = Gauge("runestone_build_info", "Always 1", ("version", "python"), registry=self.registry)

@@ -141,3 +141,9 @@ def test_any_name_is_resolved_or_not_found(name: str) -> None:
     except NotFound:
         return
     assert targets
+
+
+@pytest.mark.parametrize(("asked", "model"), [("fast", "fast"), ("to-model", "fast"), ("plain", None), ("a/x", None)])
+def test_a_name_tells_which_model_it_stands_for(asked: str, model: str | None) -> None:
+    """Models and aliases of models do; what a provider lists is none, even with the same targets."""
+    assert NAMES.model(asked) == model

@@ -26,3 +26,23 @@ def test_it_is_the_quantile_of_the_latest_values() -> None:
     for _ in range(MEMORY):
         quantile.add(1.0)
     assert quantile.value() == 1.0
+
+
+def test_a_value_that_was_not_seen_to_its_end_counts_if_it_was_slow() -> None:
+    """Of an answer that was overtaken it is known that it took longer: beyond the quantile that says something."""
+    quantile = Quantile(0.95)
+    for _ in range(MEMORY):
+        quantile.add(1.0)
+    assert quantile.value() == 1.0
+    for _ in range(40):
+        quantile.at_least(0.5)
+        quantile.at_least(2.0)
+    assert quantile.value() == 2.0
+
+
+def test_without_a_quantile_an_unseen_end_says_nothing() -> None:
+    """Nothing to compare it with."""
+    quantile = Quantile(0.95)
+    for _ in range(LEAST):
+        quantile.at_least(2.0)
+    assert quantile.value() is None

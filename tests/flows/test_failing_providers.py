@@ -215,6 +215,41 @@ async def test_a_fast_answer_needs_no_hedge(
     assert good.requests == []
 
 
+async def test_a_call_that_has_moved_on_is_not_hedged_as_well(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """The first target failed at once, and the second is asked already: a hedge would only ask twice."""
+    release = asyncio.Event()
+
+    async def waits(seen: Seen, wire: Wire) -> None:
+        await release.wait()
+        await answer(seen, wire)
+
+    bad, good = await provider(failing(500)), await provider(waits)
+    gate = await gateway(two(bad.url, good.url, top='routing.hedge = "20ms"\n'))
+    call = asyncio.ensure_future(ask(http, gate))
+    await until(lambda: len(good.requests) == 1)
+    await asyncio.sleep(0.06)
+    release.set()
+    assert await call == (200, "good")
+    assert (len(bad.requests), len(good.requests)) == (1, 1)
+    assert await metric(http, gate, "runestone_hedges_total") == 0.0
+
+
+async def test_a_model_has_its_own_hedge(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """`hedge` of a model is for that model alone."""
+    bad, good = await provider(silent), await provider(answer)
+    mine = '[models.mine]\ntargets = ["bad/x", "good/y"]\nhedge = "30ms"\n'
+    top = 'routing.timeouts.first_byte = "200ms"\n'
+    gate = await gateway(two(bad.url, good.url, top=top, more=mine))
+    assert await ask(http, gate, model="mine") == (200, "good")
+    assert await metric(http, gate, "runestone_hedges_total") == 1.0
+    assert await ask(http, gate, model="both") == (200, "good")
+    assert await metric(http, gate, "runestone_hedges_total") == 1.0
+
+
 async def test_operators_see_and_steer_providers(
     gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
 ) -> None:

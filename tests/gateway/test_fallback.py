@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from time import perf_counter
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from runestone.core.budget import Budget
 from runestone.core.call import ANONYMOUS, Call, Operation, Target
 from runestone.core.reply import Reply
+from runestone.core.resilience import Resilience
 from runestone.core.summary import Summary
 from runestone.errors import (
     BadRequest,
@@ -188,7 +190,25 @@ async def test_a_refusal_of_the_target_is_taken_to_the_next(status: int) -> None
 async def test_refusals_an_operator_names_are_taken_to_the_next(kind: str, error: ProviderRefused) -> None:
     """With `fallback_on` the next target is asked; without it the refusal is the client's to hear."""
     call = call_to(A, B)
-    call.fallback_on = frozenset({kind})
+    call.resilience = Resilience(fallback_on=frozenset({kind}))
     assert await fallback()(call, Attempts(error, REPLY)) is REPLY
     with pytest.raises(ProviderRefused):
         await fallback()(call_to(A, B), Attempts(error, REPLY))
+
+
+async def test_a_call_that_moved_on_leaves_nothing_for_the_collector() -> None:
+    """A failure is let go of when the call is answered: its traceback would hold the call in a cycle."""
+
+    async def attempt(call: Call) -> Reply:
+        if call.target == A:
+            raise ProviderFailed("x")
+        return REPLY
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await fallback()(call_to(A, B), attempt)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

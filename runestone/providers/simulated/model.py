@@ -79,6 +79,15 @@ def complete(request: CompletionRequest) -> list[Said]:
     return said
 
 
+def rest_of(said: Said, begun: str) -> Said:
+    """What is left to say of an answer that began with `begun`; all of it when it does not begin so."""
+    text = "".join(said.tokens)
+    if not begun or said.calls or not text.startswith(begun):
+        return said
+    tokens = tuple(pieces(text[len(begun) :]))
+    return Said(tokens, (), said.finish_reason, len(tokens))
+
+
 def hints_of(prompt: str) -> Hints:
     """What a JSON instance may talk about: names first, then other telling words, then numbers."""
     words = _keywords(prompt)

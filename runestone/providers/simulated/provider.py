@@ -13,13 +13,14 @@ from time import perf_counter, time
 import orjson
 
 from runestone.core.reply import Headers
-from runestone.core.upstream import UpstreamRequest
+from runestone.core.upstream import Prefill, UpstreamRequest
 from runestone.errors import ProviderTimeout, StreamBroken
 from runestone.providers.simulated.behaviour import Behaviour
 from runestone.providers.simulated.wire import SimulatedAnswer, answer, error_answer
 from runestone.providers.watch import total_timeout
 
 OPERATIONS = frozenset({"chat/completions", "completions", "embeddings"})
+PREFILL = Prefill.MESSAGE
 
 
 class SimulatedProvider:

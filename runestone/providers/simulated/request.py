@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import orjson
 
 from runestone.core.json import JsonObject
-from runestone.core.tokens import estimate_messages, estimate_tokens
+from runestone.core.tokens import estimate_messages, estimate_tokens, pieces
 from runestone.errors import BadRequest
 
 MAX_CHOICES = 128
@@ -123,6 +123,23 @@ def read_completion(fields: JsonObject) -> CompletionRequest:
         prompt_tokens=sum(tokens for _, tokens in texts),
         echo=_boolean(fields, "echo", default=False),
     )
+
+
+def without_beginning(fields: JsonObject) -> tuple[JsonObject, str]:
+    """A request that ends with the assistant's own words, without them; its limit is one of what follows them."""
+    messages = fields.get("messages")
+    if not isinstance(messages, list) or len(messages) < 2:
+        return fields, ""
+    last = messages[-1]
+    begun = last.get("content") if isinstance(last, dict) and last.get("role") == "assistant" else None
+    if not isinstance(begun, str) or not begun or last.get("tool_calls"):
+        return fields, ""
+    longer = {
+        name: value + len(pieces(begun))
+        for name in ("max_tokens", "max_completion_tokens")
+        if type(value := fields.get(name)) is int
+    }
+    return {**fields, **longer, "messages": messages[:-1]}, begun
 
 
 def read_model(fields: JsonObject) -> str:

@@ -16,8 +16,8 @@ import orjson
 from runestone.core.json import JsonObject
 from runestone.errors import BadRequest
 from runestone.providers.simulated.embeddings import embed
-from runestone.providers.simulated.model import Said, chat, complete
-from runestone.providers.simulated.request import Sampling, read_chat, read_completion
+from runestone.providers.simulated.model import Said, chat, complete, rest_of
+from runestone.providers.simulated.request import Sampling, read_chat, read_completion, without_beginning
 
 FINGERPRINT = "simulated"
 
@@ -78,8 +78,9 @@ def _error(status: int, kind: str, code: str | None, message: str, param: str | 
 
 
 def _chat(fields: JsonObject, created: int) -> SimulatedAnswer:
+    fields, begun = without_beginning(fields)
     request = read_chat(fields)
-    said = chat(request)
+    said = [rest_of(choice, begun) for choice in chat(request)]
     tokens = sum(choice.cost for choice in said)
     usage = _usage(request.prompt_tokens, tokens)
     head = _head(request.sampling, "chatcmpl-", "chat.completion", created)
