@@ -61,9 +61,8 @@ class Control:
                 pool = upstream.pool
                 for state, value in (("active", pool.active), ("idle", pool.idle), ("waiting", pool.waiting)):
                     yield "pool_connections", {"provider": name, "state": state}, value
-                reused = max(pool.acquired - pool.opened, 0)
-                yield "pool_acquired_total", {"provider": name, "reused": "true"}, reused
-                yield "pool_acquired_total", {"provider": name, "reused": "false"}, pool.acquired - reused
+                yield "pool_acquired_total", {"provider": name, "reused": "true"}, pool.reused
+                yield "pool_acquired_total", {"provider": name, "reused": "false"}, pool.fresh
         for watched in self._targets:
             if watched.breaker is not None:
                 yield "breaker_state", {"target": str(watched.target)}, _STATES[watched.breaker.state]
@@ -80,7 +79,7 @@ class Control:
                 "capacity": pool.capacity,
                 "acquired": pool.acquired,
                 "opened": pool.opened,
-                "reused": max(pool.acquired - pool.opened, 0),
+                "reused": pool.reused,
                 "refused": pool.refused,
                 "errors": pool.errors,
             }

@@ -63,22 +63,6 @@ def prefilled(fields: dict[str, Any], prefill: Prefill) -> dict[str, Any]:
     return fields
 
 
-def split_at_error(block: bytes) -> tuple[bytes, bytes] | None:
-    """The events before the first error event of `block`, and the rest; None when there is no error event in it."""
-    if b'"error"' not in block:
-        return None
-    before, rest = b"", b""
-    for event in Decoder().feed(block):
-        said = _load(event.data)
-        is_error = event.name == "error" or (bool(said.get("error")) and not said.get("choices"))
-        written = encode(event.data.replace(b"\n", b"\ndata: "), event.name)
-        if rest or is_error:
-            rest += written
-        else:
-            before += written
-    return (before, rest) if rest else None
-
-
 @dataclass(slots=True)
 class _Text:
     """The text said so far. `owed`: white space at its end that was not sent up (vendors refuse it there)."""

@@ -16,7 +16,8 @@ import orjson
 from runestone.core.budget import Budget
 from runestone.core.call import Call
 from runestone.core.reply import Blocks, Reply
-from runestone.dialects.continuation import Joiner, continuation, split_at_error
+from runestone.dialects.beginning import find_error
+from runestone.dialects.continuation import Joiner, continuation
 from runestone.dialects.sse import Decoder, Event
 from runestone.errors import ProviderError, ProviderTimeout, RunestoneError, StreamBroken
 from runestone.gateway.pipeline import Next
@@ -81,12 +82,12 @@ class Continued:
                 block = await self._blocks.next()
                 if not block:
                     return self._joined(self._decoder.finish())
-                parts = split_at_error(block) if self._left else None
-                if parts is None:
+                broken = find_error(block) if self._left else None
+                if broken is None:
                     if out := self._note(block):
                         return out
                     continue
-                said, told = parts
+                said, told = broken.before, broken.rest
                 failure: ProviderError = StreamBroken("the provider's stream ended in an error event")
             except ProviderError as error:
                 failure = error

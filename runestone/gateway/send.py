@@ -14,6 +14,7 @@ from runestone.core.reply import Reply
 from runestone.core.resilience import Pace
 from runestone.core.summary import Summary
 from runestone.core.upstream import Upstream, UpstreamReply, UpstreamRequest
+from runestone.dialects.beginning import find_error, says_something
 from runestone.dialects.dialect import Passage
 from runestone.dialects.pace import tokens_in
 from runestone.dialects.passage import DIALECTS, Traits, client_dialect, counted_here, passage, provider_operation
@@ -153,11 +154,21 @@ class UpstreamBlocks:
         self.first_token: float | None = None
 
     async def begin(self) -> None:
-        """Waits for the first block: a stream that never begins is a failed attempt, and not a broken answer."""
+        """Waits for the first event: a stream that says nothing, or begins with an error, is a failed attempt, and not
+        a broken answer. Comments before it are held back.
+        """
+        held = b""
         try:
-            self._first = await self.next()
+            while block := await self.next():
+                held += block
+                if says_something(block):
+                    break
         except StreamBroken as broken:
             raise ProviderFailed(broken.message) from None
+        error = find_error(held)
+        if error is not None and not says_something(error.before):
+            raise ProviderFailed(error.message)
+        self._first = held
 
     async def prove(self, pace: Pace) -> None:
         """Holds back what comes until the stream has shown its pace. Raises ProviderError, and is closed, if it fails
@@ -181,6 +192,10 @@ class UpstreamBlocks:
             self.close()
             raise
         self._first = b"".join(held)
+        error = find_error(self._first)
+        if error is not None:
+            self.close()
+            raise ProviderFailed(error.message)
 
     async def next(self) -> bytes:
         first = self._first

@@ -65,12 +65,12 @@ async def exchange(request: BytesRequest, connection: Connection) -> ClientRespo
             max_headers=MAX_HEADERS,
         )
         response = await request.send(connection)
-        try:
-            await response.start(connection)
-        except BaseException:
-            response.close()
-            raise
+        await response.start(connection)
     except BaseException:
+        if connection.transport is not None and connection.transport.get_write_buffer_size():
+            connection.transport.abort()  # what is given up is not sent to its end
+        if request.response is not None:
+            request.response.close()
         connection.close()
         raise
     return response

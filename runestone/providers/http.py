@@ -197,16 +197,22 @@ class HttpProvider:
         if is_spoiled(connection):
             connection = await replace(connection, connector, message, self._connecting)
         is_fresh = connector.opened != opened  # a kept connection is handed out without a pause
+        if is_fresh:
+            self.pool.fresh += 1
+        else:
+            self.pool.reused += 1
         try:
             return await exchange(message, connection)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             if is_fresh:
                 raise
+            self.pool.reused -= 1
         # The provider had closed the connection while it was idle, so no byte of an answer came and it took no call
         # (RFC 9110 9.2.2 and 9112 9.3.1 leave that to the client). The others may be as dead: once more, on a fresh
         # one.
         self.pool.drop_idle()
         message = self._request(request.path, head, request.body)
+        self.pool.fresh += 1
         return await exchange(message, await connector.connect(message, traces=[], timeout=self._connecting))
 
     def _request(self, path: str, head: CIMultiDict[str], body: bytes) -> BytesRequest:

@@ -12,7 +12,9 @@ import asyncio
 import ssl
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
+from typing import Any
 
 import aiohttp
 from aiohttp.client import ClientTimeout
@@ -42,10 +44,27 @@ class PoolLimits:
 DEFAULT_LIMITS = PoolLimits()
 
 
+class Connection(ResponseHandler):
+    """aiohttp's protocol, telling also who reads a body when what comes is not HTTP any more.
+
+    aiohttp ends the connection then, and leaves the reader of the body waiting until its deadline.
+    """
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        payload = self._payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(aiohttp.ClientPayloadError("the body is not valid HTTP"))
+
+
 class Connector(aiohttp.TCPConnector):
     """aiohttp's connector, counting what it opens."""
 
     opened = 0
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = partial(Connection, loop=self._loop)  # type: ignore[assignment]  # a kind of what it is
 
     async def _create_connection(
         self,
@@ -59,8 +78,8 @@ class Connector(aiohttp.TCPConnector):
 
 
 class Pool:
-    """Slots in front of a session of its own. Counters: `acquired` calls, `refused` callers, `errors` of
-    connections.
+    """Slots in front of a session of its own. Counters: `acquired` slots, calls over `reused` and over `fresh`
+    connections, `refused` callers, `errors` of connections.
     """
 
     def __init__(self, name: str, base_url: str, limits: PoolLimits) -> None:
@@ -70,6 +89,7 @@ class Pool:
         self._limits = limits
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.active = self.acquired = self.refused = self.errors = 0
+        self.reused = self.fresh = 0
         self.session: aiohttp.ClientSession
         self.connector: Connector
 
@@ -100,8 +120,8 @@ class Pool:
 
     @property
     def idle(self) -> int:
-        """Connections that are kept and not in use."""
-        return sum(map(len, self.connector._conns.values()))
+        """Connections that are kept and not in use; those the provider has ended meanwhile count no more."""
+        return sum(protocol.is_connected() for kept in self.connector._conns.values() for protocol, _ in kept)
 
     @property
     def opened(self) -> int:

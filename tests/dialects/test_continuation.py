@@ -9,7 +9,7 @@ import pytest
 
 from runestone.core.call import Operation
 from runestone.core.upstream import Prefill
-from runestone.dialects.continuation import Continuation, continuation, prefilled, split_at_error
+from runestone.dialects.continuation import Continuation, continuation, prefilled
 from runestone.dialects.sse import Decoder, encode
 
 ASK: dict[str, Any] = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
@@ -179,16 +179,6 @@ def test_a_message_with_nothing_more_to_say_is_ended() -> None:
 def test_only_a_message_of_plain_text_is_continued(told: bytes) -> None:
     """As in chat."""
     assert messages(START, told) is None
-
-
-def test_an_error_event_is_found_and_the_rest_kept() -> None:
-    """In either dialect; a text that talks about "error" is none."""
-    said = chunk({"content": 'an "error" of mine'})
-    assert split_at_error(said) is None
-    error = encode(b'{"error":{"message":"overloaded"}}')
-    assert split_at_error(said + error) == (said, error)
-    told = event("error", error={"type": "overloaded_error"})
-    assert split_at_error(OPEN + told) == (OPEN, told)
 
 
 def test_providers_are_asked_in_their_own_way() -> None:
