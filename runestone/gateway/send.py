@@ -105,7 +105,7 @@ async def _reply(call: Call, answer: UpstreamReply, way: Passage, traits: Traits
     if call.stream:
         if answer.content_type in (EVENT_STREAM, ""):
             blocks = UpstreamBlocks(answer, way)
-            await blocks.begin()
+            await blocks.begin(hold=call.has_next)
             return Reply(200, answer.headers, way.summary, blocks=blocks)
         way.answer(await _read(answer))  # says so itself when it is an error in the guise of an answer
         raise ProviderFailed("the provider answered a streamed call with a whole answer")
@@ -153,15 +153,16 @@ class UpstreamBlocks:
         self._first = b""
         self.first_token: float | None = None
 
-    async def begin(self) -> None:
+    async def begin(self, *, hold: bool) -> None:
         """Waits for the first event: a stream that says nothing, or begins with an error, is a failed attempt, and not
-        a broken answer. Comments before it are held back.
+        a broken answer. `hold`s comments before it back, so that another target can still answer; with nobody left to
+        ask they pass, and keep the client's connection alive.
         """
         held = b""
         try:
             while block := await self.next():
                 held += block
-                if says_something(block):
+                if says_something(block) or not hold:
                     break
         except StreamBroken as broken:
             raise ProviderFailed(broken.message) from None

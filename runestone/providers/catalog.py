@@ -61,6 +61,7 @@ class CatalogEntry:
     stream_usage: bool = True  # False: refuses `stream_options.include_usage`
     reasoning_field: str | None = None  # where it wants its own thinking back on turns with tool calls
     prefill: Prefill | None = None  # how it is asked to go on with an answer that was begun; None: not known to
+    max_inputs: int = 2048  # embeddings in one call: OpenAI's own limit
     operations: frozenset[str] = _ALL
     health_path: str = "/models"
     docs: str  # the vendor's page
@@ -138,6 +139,7 @@ _ROWS: Final = (
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         env=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         models=("gemini-*", "gemma-*"),
+        max_inputs=100,  # of BatchEmbedContents, which serves it: ai.google.dev/api/embeddings
         operations=_CHAT_EMBED,
         docs="https://ai.google.dev/gemini-api/docs/openai",
     ),
@@ -170,6 +172,7 @@ _ROWS: Final = (
         models=("command-*", "c4ai-aya-*", "embed-v4.0", "embed-english-*", "embed-multilingual-*"),
         # Refuses stream_options: strandsagents.com/docs/user-guide/concepts/model-providers/cohere
         stream_usage=False,
+        max_inputs=96,  # docs.cohere.com/reference/embed
         operations=_CHAT_EMBED,
         health_path="",  # its compatibility page names none
         docs="https://docs.cohere.com/docs/compatibility-api",
@@ -207,6 +210,7 @@ _ROWS: Final = (
         base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
         env=("DASHSCOPE_API_KEY",),
         models=("qwen-*", "qwen[0-9]*-*", "qwq-*", "qvq-*", "text-embedding-v[0-9]*"),
+        max_inputs=10,  # alibabacloud.com/help/en/model-studio/text-embedding-synchronous-api
         operations=_CHAT_EMBED,
         health_path="",
         docs="https://www.alibabacloud.com/help/en/model-studio/compatibility-of-openai-with-dashscope",
@@ -220,6 +224,7 @@ _ROWS: Final = (
         base_url="https://api.voyageai.com/v1",
         env=("VOYAGE_API_KEY",),
         models=("voyage-*",),
+        max_inputs=1000,  # docs.voyageai.com/reference/embeddings-api
         operations=_EMBED,
         health_path="",
         docs="https://docs.voyageai.com/reference/embeddings-api",

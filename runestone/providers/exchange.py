@@ -67,13 +67,18 @@ async def exchange(request: BytesRequest, connection: Connection) -> ClientRespo
         response = await request.send(connection)
         await response.start(connection)
     except BaseException:
-        if connection.transport is not None and connection.transport.get_write_buffer_size():
-            connection.transport.abort()  # what is given up is not sent to its end
         if request.response is not None:
             request.response.close()
         connection.close()
         raise
     return response
+
+
+class _Writer(StreamWriter):
+    """Does not wait until a body has gone out: it is in memory anyway, and the answer may come before (a 413)."""
+
+    async def drain(self) -> None:
+        """Nothing to wait for."""
 
 
 class BytesRequest(aiohttp.ClientRequest):
@@ -93,7 +98,7 @@ class BytesRequest(aiohttp.ClientRequest):
         self.headers[hdrs.CONTENT_LENGTH] = str(len(body))
 
     async def send(self, conn: Connection) -> ClientResponse:
-        writer = StreamWriter(cast("ResponseHandler", conn.protocol), self.loop)
+        writer = _Writer(cast("ResponseHandler", conn.protocol), self.loop)
         await writer.write_headers(f"POST {self.url.raw_path_qs} HTTP/1.1", self.headers)
         await writer.write_eof(self._data)
         response = ClientResponse(

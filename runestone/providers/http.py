@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
+from typing import cast
 
 import aiohttp
 import orjson
@@ -30,6 +31,7 @@ from runestone.errors import (
     Unavailable,
 )
 from runestone.providers.catalog import Auth
+from runestone.providers.connection import Connection
 from runestone.providers.credentials import Credential, Credentials
 from runestone.providers.exchange import BytesRequest, exchange, is_spoiled, replace
 from runestone.providers.pool import DEFAULT_LIMITS, Pool, PoolLimits
@@ -196,17 +198,19 @@ class HttpProvider:
         connection = await connector.connect(message, traces=[], timeout=self._connecting)
         if is_spoiled(connection):
             connection = await replace(connection, connector, message, self._connecting)
-        is_fresh = connector.opened != opened  # a kept connection is handed out without a pause
-        if is_fresh:
+        if connector.opened != opened:  # a kept connection is handed out without a pause
             self.pool.fresh += 1
+            return await exchange(message, connection)
+        protocol = cast("Connection", connection.protocol)
+        try:
+            response = await exchange(message, connection)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if protocol.answered:
+                self.pool.reused += 1
+                raise
         else:
             self.pool.reused += 1
-        try:
-            return await exchange(message, connection)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if is_fresh:
-                raise
-            self.pool.reused -= 1
+            return response
         # The provider had closed the connection while it was idle, so no byte of an answer came and it took no call
         # (RFC 9110 9.2.2 and 9112 9.3.1 leave that to the client). The others may be as dead: once more, on a fresh
         # one.

@@ -12,18 +12,13 @@ import asyncio
 import ssl
 from collections import deque
 from dataclasses import dataclass
-from functools import partial
 from time import monotonic
-from typing import Any
 
 import aiohttp
-from aiohttp.client import ClientTimeout
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ClientRequest
-from aiohttp.tracing import Trace
 from yarl import URL
 
 from runestone.errors import Unavailable
+from runestone.providers.connection import Connector
 
 KEEP_ALIVE = 60.0
 """Seconds an idle connection is kept; longer than most gaps, shorter than most vendors' own limit."""
@@ -42,39 +37,6 @@ class PoolLimits:
 
 
 DEFAULT_LIMITS = PoolLimits()
-
-
-class Connection(ResponseHandler):
-    """aiohttp's protocol, telling also who reads a body when what comes is not HTTP any more.
-
-    aiohttp ends the connection then, and leaves the reader of the body waiting until its deadline.
-    """
-
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        super().set_exception(exc, *cause)
-        payload = self._payload
-        if payload is not None and not payload.is_eof() and payload.exception() is None:
-            payload.set_exception(aiohttp.ClientPayloadError("the body is not valid HTTP"))
-
-
-class Connector(aiohttp.TCPConnector):
-    """aiohttp's connector, counting what it opens."""
-
-    opened = 0
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._factory = partial(Connection, loop=self._loop)  # type: ignore[assignment]  # a kind of what it is
-
-    async def _create_connection(
-        self,
-        req: ClientRequest,
-        traces: list[Trace],
-        timeout: ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
-    ) -> ResponseHandler:
-        connection = await super()._create_connection(req, traces, timeout)
-        self.opened += 1
-        return connection
 
 
 class Pool:
