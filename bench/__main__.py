@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import footprint, json_relay, latency, paced, resilience, sse_relay, stages, table
+from bench import batch, cache, footprint, json_relay, latency, paced, resilience, sse_relay, stages, table, traffic
 
 MEASUREMENTS: dict[str, table.Measurement] = {
     "json_relay": json_relay.measure,
@@ -10,6 +10,9 @@ MEASUREMENTS: dict[str, table.Measurement] = {
     "paced": paced.measure,
     "latency": latency.measure,
     "footprint": footprint.measure,
+    "cache": cache.measure,
+    "traffic": traffic.measure,
+    "batch": batch.measure,
     "stages": stages.measure,
     "resilience": resilience.measure,
 }

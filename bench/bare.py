@@ -61,7 +61,7 @@ def main() -> None:
     app[UPSTREAM] = given.upstream + "/chat/completions"
     app.cleanup_ctx.append(session)
     app.router.add_post(wire.CHAT_PATH, relay)
-    app.router.add_route("*", "/hit", hit)
+    app.router.add_post("/hit/chat/completions", hit)
     loop = uvloop.new_event_loop()
     web.run_app(app, host="127.0.0.1", port=given.port, access_log=None, print=None, backlog=1024, loop=loop)
 

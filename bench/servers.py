@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,10 @@ ROOT = Path(__file__).resolve().parent.parent
 _READY_WITHIN = 15.0
 _STOPS_WITHIN = 3.0
 _LOAD_GRACE = 30.0
+
+
+Standing = AbstractContextManager["Server"]
+"""A server for as long as the `with` block lasts."""
 
 
 class SetupError(Exception):
@@ -98,12 +102,22 @@ def provider() -> Iterator[Server]:
 
 
 @contextmanager
-def bare(upstream: Server, mode: str = "fast") -> Iterator[Server]:
-    """The yardstick, on the server core."""
+def embedder() -> Iterator[Server]:
+    """The fake provider of embeddings, on the load's core."""
     port = free_port()
-    base = f"http://127.0.0.1:{upstream.port}/{mode}/v1"
-    command = ["bench.bare", "--port", str(port), "--upstream", base]
+    command = ["bench.embedder", "--port", str(port)]
+    with _child("the fake provider of embeddings", port, command, process.load_core()) as server:
+        yield server
+
+
+@contextmanager
+def bare(upstream: Server, mode: str = "fast", base: str = "/v1") -> Iterator[Server]:
+    """The yardstick, on the server core; with `base` "/hit" it answers from a constant."""
+    port = free_port()
+    url = f"http://127.0.0.1:{upstream.port}/{mode}/v1"
+    command = ["bench.bare", "--port", str(port), "--upstream", url]
     with _child("bench/bare.py", port, command, process.server_core()) as server:
+        server.base = base
         yield server
 
 

@@ -20,7 +20,8 @@ from runestone.control import Control
 from runestone.core.budget import Budget
 from runestone.core.names import Names
 from runestone.core.upstream import Upstream
-from runestone.edge.admin import Admin
+from runestone.edge.admin import Admin, CacheAdmin
+from runestone.edge.batch import Batches
 from runestone.edge.calls import Calls
 from runestone.edge.health import Health
 from runestone.edge.middleware.authenticate import Authenticate
@@ -38,13 +39,16 @@ from runestone.gateway.guard import Guard
 from runestone.gateway.hedge import Hedge
 from runestone.gateway.meter import Meter
 from runestone.gateway.pipeline import Next, Stage, compose
+from runestone.gateway.refresh import Refresher
 from runestone.gateway.route import Route
 from runestone.gateway.send import Send
 from runestone.gateway.targets import Targets
 from runestone.providers.http import HttpProvider
-from runestone.tasks import Supervisor
+from runestone.tasks import Supervisor, spawn
 from runestone.telemetry.logs import CallLog
 from runestone.telemetry.metrics import Metrics
+from runestone.wiring.cache_control import CacheControl, cache_control_of
+from runestone.wiring.caching import Caching, batch_stages, cache_stages, caching_of
 from runestone.wiring.keys import key_ring_of, limits_of
 from runestone.wiring.providers import listers_of, pool_of, traits_of, upstreams_of
 from runestone.wiring.routing import candidate_of, model_names, resilience_of, targets_of, ways_of
@@ -63,9 +67,12 @@ class App:
     control: Control
     pools: dict[str, PoolSettings]
     tasks: Supervisor
+    caching: Caching
+    cache: CacheControl
 
     async def start(self) -> None:
-        """Opens the providers, and begins to look after them."""
+        """Fills the cache, opens the providers, and begins to look after them."""
+        await self.cache.start()
         for name, upstream in self.upstreams.items():
             await upstream.start()
             if isinstance(upstream, HttpProvider):
@@ -75,8 +82,9 @@ class App:
                 self.tasks.start(f"tend {name}", work)
 
     async def close(self) -> None:
-        """Ends every task and connection."""
+        """Ends every task and connection, and keeps what the next run can use."""
         await self.tasks.close()
+        await self.cache.close()
         for upstream in self.upstreams.values():
             await upstream.close()
 
@@ -87,7 +95,10 @@ def build(configuration: Configuration) -> App:
     names = model_names(configuration)
     targets = targets_of(configuration)
     control = Control(upstreams, targets)
-    metrics = Metrics(names.names(), control.samples)
+    caching = caching_of(configuration, names)
+    cache = cache_control_of(configuration, caching, names)
+    metrics = Metrics(names.names(), lambda: (*control.samples(), *caching.samples()))
+    tasks = Supervisor()
     access = Access(tuple(key.models for key in configuration.auth.keys))
     limits = limits_of(configuration.auth)
     keys: list[Stage] = []
@@ -95,7 +106,12 @@ def build(configuration: Configuration) -> App:
         keys.append(access)
     if limits.keys:
         keys.append(limits)
-    gateway = _gateway(configuration, upstreams, names, targets, metrics, keys)
+    meter = Meter([metrics, CallLog()])
+    savers = [
+        *cache_stages(configuration, caching, Refresher(tasks.start, meter)),
+        *batch_stages(configuration, names, metrics.batched),
+    ]
+    gateway = _gateway(configuration, upstreams, names, targets, metrics, [meter, *keys, *savers])
     health = Health(providers=len(upstreams))
     running = Running()
 
@@ -112,15 +128,24 @@ def build(configuration: Configuration) -> App:
 
     table = routes(
         Calls(gateway, max_body=configuration.server.max_body, running=running),
+        Batches(
+            gateway,
+            max_body=configuration.server.max_body,
+            concurrency=configuration.batch.max_concurrency,
+            running=running,
+            spawn=spawn,
+            refused=refused,
+        ),
         Models(names, access, listers_of(configuration, upstreams)),
         health,
         MetricsEndpoint(metrics),
         Admin(control.providers, control.act),
+        CacheAdmin(cache, max_body=configuration.server.max_body),
     )
     middlewares: list[Middleware] = [Rescue(refused), Authenticate(key_ring_of(configuration.auth))]
     app = application(table, middlewares, max_body=configuration.server.max_body, limit_headers=limits.headers)
     pools = {name: pool_of(entry, configuration) for name, entry in configuration.providers.items()}
-    return App(app, health, running, upstreams, control, pools, Supervisor())
+    return App(app, health, running, upstreams, control, pools, tasks, caching, cache)
 
 
 def _gateway(
@@ -129,9 +154,9 @@ def _gateway(
     names: Names,
     targets: Targets,
     metrics: Metrics,
-    keys: Iterable[Stage],
+    before: Iterable[Stage],
 ) -> Next:
-    """The stages, in the order of gateway/pipeline.py; one that is not configured is not there."""
+    """The stages, in the order of gateway/pipeline.py: those `before` the route, then the walks."""
     routing = configuration.routing
     budget = Budget(share=routing.retry_budget)
     ways = ways_of(configuration, names, targets)
@@ -145,7 +170,7 @@ def _gateway(
         candidate=lambda target: candidate_of(configuration, targets, target, 1, priced=False),
         chance=random.random,
     )
-    stages: list[Stage] = [Meter([metrics, CallLog()]), *keys, route]
+    stages: list[Stage] = [*before, route]
     if any(resilience.continues for resilience in care):
         stages.append(Continue(budget=budget, count=metrics.tried))
     if any(resilience.hedge is not None for resilience in care):

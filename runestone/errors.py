@@ -8,7 +8,8 @@
     │   ├─ Forbidden                  403   permission_error        insufficient_permissions  (source: policy)
     │   ├─ NotFound                   404   invalid_request_error   not_found | model_not_found
     │   ├─ MethodNotAllowed           405   invalid_request_error   method_not_allowed
-    │   └─ TooLarge                   413   invalid_request_error   request_too_large
+    │   ├─ TooLarge                   413   invalid_request_error   request_too_large
+    │   └─ NotStored                  504   invalid_request_error   not_stored
     ├─ RateLimited                    429   rate_limit_error        rate_limit_exceeded      policy    no, retry_after
     ├─ ProviderError                                                                          provider
     │   ├─ ProviderRefused            4xx   the provider's type, code, param, message         408, 429; others elsewhere
@@ -104,6 +105,13 @@ class MethodNotAllowed(ClientError):
 class TooLarge(ClientError):
     status = 413
     code = "request_too_large"
+
+
+class NotStored(ClientError):
+    """The client wanted an answer from the cache or none (`only-if-cached`), and there is none (RFC 9111 5.2.1.7)."""
+
+    status = 504
+    code = "not_stored"
 
 
 class RateLimited(RunestoneError):

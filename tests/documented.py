@@ -23,6 +23,8 @@ SECTIONS: dict[str, type] = {
     "[breaker]": schema.Breaker,
     "[routing]": schema.Routing,
     "[routing.timeouts]": schema.Timeouts,
+    "[cache]": schema.Cache,
+    "[batch]": schema.Batch,
     "[log]": schema.Log,
 }
 _NAMES: dict[Any, str] = {

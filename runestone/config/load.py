@@ -7,8 +7,10 @@ Rule: every fault is reported, not the first one. Deliberately absent: defaults 
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +19,7 @@ from pathlib import Path
 from yarl import URL
 
 from runestone.config.reader import Faults, Reader, nearest
-from runestone.config.schema import Auth, Configuration, Provider, Secret, Server, Simulated
+from runestone.config.schema import Auth, Cache, Configuration, Provider, Secret, Server, Simulated
 from runestone.config.units import parse_duration
 from runestone.core.names import matcher
 from runestone.core.resilience import P95
@@ -84,7 +86,8 @@ def _complete(configuration: Configuration, faults: Faults, environ: Mapping[str
     _check_hedge("routing.hedge", complete.routing.hedge, faults)
     for name, model in complete.models.items():
         _check_hedge(f"models.{name}.hedge", model.hedge or OFF, faults)
-    complete = replace(complete, server=_complete_server(complete.server, faults, base))
+    server = _complete_server(complete.server, faults, base)
+    complete = replace(complete, server=server, cache=_complete_cache(complete.cache, faults, base))
     if faults.lines:
         raise ConfigurationError(faults.lines)
     return complete
@@ -113,6 +116,49 @@ def _complete_server(server: Server, faults: Faults, base: Path) -> Server:
     except OSError as error:
         faults.add_unless_known("server.tls_cert", f"it or tls_key cannot be read: {error.strerror}")
     return replace(server, tls_cert=str(certificate), tls_key=str(key))
+
+
+def _complete_cache(cache: Cache, faults: Faults, base: Path) -> Cache:
+    if not cache.enabled:
+        return cache
+    if cache.warm is not None:
+        problem = _unreadable(base / cache.warm)
+        if problem:
+            faults.add_unless_known("cache.warm", problem)
+        cache = replace(cache, warm=str(base / cache.warm))
+    if cache.persist is not None:
+        problem = _unwritable(base / cache.persist)
+        if problem:
+            faults.add_unless_known("cache.persist", problem)
+        cache = replace(cache, persist=str(base / cache.persist))
+    return cache
+
+
+def _unreadable(path: Path) -> str:
+    """Why this is no file that can be read; "" when it is one."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "is not a file"
+        with path.open("rb"):
+            return ""
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {getattr(error, 'strerror', error)}"
+
+
+def _unwritable(path: Path) -> str:
+    """Why no file can be put here, beside or in place of what is there; "" when one can."""
+    try:
+        if not path.parent.is_dir():
+            return "its folder does not exist"
+        if not os.access(path.parent, os.W_OK):
+            return "its folder cannot be written to"
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "is there, and is not a file"
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        return f"cannot be a file: {getattr(error, 'strerror', error)}"
+    return ""
 
 
 def _discover(environ: Mapping[str, str]) -> dict[str, Provider]:

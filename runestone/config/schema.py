@@ -64,6 +64,7 @@ class Key:
     queue: Duration | None = field(
         default=None, metadata={"doc": "how long a call over a limit waits for its turn instead of getting a 429"}
     )
+    tenant: str = field(default="", metadata={"doc": 'whom it belongs to; with `cache.scope = "tenant"` they share'})
     admin: bool = field(default=False, metadata={"doc": "whether it may use the admin endpoints"})
     active: bool = field(default=True, metadata={"doc": "false refuses it without forgetting it"})
     expires: datetime | None = field(default=None, metadata={"doc": "a TOML date-time after which it is refused"})
@@ -134,6 +135,7 @@ class Provider:
     )
     passthrough: bool = field(default=False, metadata={"doc": "send the client's own credential up instead of ours"})
     ends_with_done: bool | None = field(default=None, metadata={"doc": "false: its streams may end without `[DONE]`"})
+    max_inputs: int | None = field(default=None, metadata={"doc": "embeddings it takes in one call"})
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = field(
         default=None, metadata={"doc": "how it calls the limit of an answer"}
     )
@@ -226,6 +228,51 @@ class Routing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    enabled: bool = field(default=True, metadata={"doc": "false: every call goes to a provider"})
+    max_size: int = field(default=10_000, metadata={"doc": "answers kept; of embeddings, items"})
+    max_bytes: Size = field(default=Size(256_000_000), metadata={"doc": "their bytes together"})
+    max_entry: Size = field(default=Size(1_000_000), metadata={"doc": "the largest answer that is kept"})
+    default_ttl: Duration = field(
+        default=Duration(300.0), metadata={"doc": "how long an answer is true, unless `x-runestone-cache-ttl` says"}
+    )
+    scope: Literal["key", "tenant", "global"] = field(
+        default="key", metadata={"doc": "who shares answers; callers without a key share among themselves"}
+    )
+    replay: Literal["instant", "paced"] = field(
+        default="instant", metadata={"doc": "a kept stream comes at once, or at the pace at which it came"}
+    )
+    replay_speed: float = field(default=1.0, metadata={"doc": "times that pace"})
+    stale_while_revalidate: Duration = field(
+        default=Duration(0.0), metadata={"doc": "how long after its time an answer is still given, and asked anew"}
+    )
+    stale_if_error: Duration = field(
+        default=Duration(0.0), metadata={"doc": "how long after its time an answer is given when no provider can"}
+    )
+    store_tool_calls: bool = field(default=False, metadata={"doc": "whether answers that call tools are kept"})
+    collapse: bool = field(default=True, metadata={"doc": "the same question in flight is asked once"})
+    warm: str | None = field(
+        default=None, metadata={"doc": "a JSONL file of questions and answers, read at the start (docs/cache.md)"}
+    )
+    persist: str | None = field(
+        default=None, metadata={"doc": "an SQLite file that keeps the answers from one run to the next"}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    enabled: bool = field(default=True, metadata={"doc": "single embeddings that arrive together go up as one call"})
+    default_size: int = field(default=10, metadata={"doc": "items of a batch at most"})
+    timeout: Duration = field(default=Duration(0.1), metadata={"doc": "the most an item ever waits"})
+    adaptive_sizing: bool = field(
+        default=True, metadata={"doc": "as many as latency and arrivals make worth it; false: until it is full"}
+    )
+    max_concurrency: int = field(
+        default=5, metadata={"doc": "batches of a kind under way at a time; calls of one `/v1/batch` unless it says"}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     level: Literal["debug", "info", "warning", "error"] = field(
         default="info", metadata={"doc": "the least level that is written"}
@@ -245,4 +292,6 @@ class Configuration:
     routing: Routing = Routing()
     pool: Pool = Pool()
     breaker: Breaker = Breaker()
+    cache: Cache = Cache()
+    batch: Batch = Batch()
     log: Log = Log()

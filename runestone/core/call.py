@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from runestone.core.directives import NO_WISHES, Directives
 from runestone.core.json import JsonObject
 from runestone.core.resilience import PLAIN, Resilience
 
@@ -44,9 +45,15 @@ class Caller:
     name: str = "anonymous"
     admin: bool = False
     models: tuple[str, ...] = ("*",)
+    tenant: str = ""
+    """Whom the key belongs to; what keys of one tenant may share."""
 
 
 ANONYMOUS = Caller()
+
+
+FREE = frozenset({"hit", "stale", "collapsed"})
+"""What the cache did when a call has cost nothing at a provider (see Call.cache)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,8 +74,24 @@ class Call:
     started: float
     timeout: float | None = None
     """Seconds the client gave (`x-runestone-timeout`); lowers the configured total."""
+    directives: Directives = NO_WISHES
+    """What the client wants of the cache."""
+    ttl: float | None = None
+    """Seconds the client wants its answer kept (`x-runestone-cache-ttl`)."""
+    tags: tuple[str, ...] = ()
+    """What the client calls its answer (`x-runestone-tags`), to clear it by."""
 
     # what happened
+    fingerprint: bytes | None = None
+    """What the answer is kept under; None when it is not kept."""
+    items: tuple[bytes, ...] = ()
+    """Under what the answers to the single items of an embeddings call are kept."""
+    joins: bool = False
+    """Whether the same question in flight may answer this one."""
+    cache: str = "none"
+    """What the cache did: hit, stale, miss, collapsed, bypass; none where it has no part."""
+    cache_headers: list[tuple[str, str]] = field(default_factory=list)
+    """Cache-Status, and Age on a hit."""
     targets: tuple[Target, ...] = ()
     resilience: Resilience = PLAIN
     """What is done when targets do badly."""

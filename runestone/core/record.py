@@ -40,6 +40,8 @@ class Record(NamedTuple):
     """Time to the answer's head that was not spent waiting for a provider; None when there was no answer."""
     first_token: float | None
     summary: Summary
+    cache: str = "none"
+    """What the cache did (see Call)."""
 
 
 Observer = Callable[[Record], None]

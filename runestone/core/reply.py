@@ -18,8 +18,9 @@ class Blocks(Protocol):
     brought them.
     """
 
-    first_token: float | None
-    """When the first block with content came (perf_counter), None before."""
+    @property
+    def first_token(self) -> float | None:
+        """When the first block with content came (perf_counter), None before."""
 
     async def next(self) -> bytes:
         """The next block; b"" when the stream has ended as its dialect says. Raises ProviderError if not so."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
+from io import BytesIO
+from typing import Protocol
 
 import orjson
 from aiohttp import web
+from multidict import CIMultiDict
 
 from runestone.core.call import ANONYMOUS
 from runestone.core.json import JsonObject
-from runestone.edge.request import CALLER
-from runestone.errors import Forbidden, Unauthorized
+from runestone.dialects.body import parse_object
+from runestone.edge.request import CALLER, read_body
+from runestone.errors import BadRequest, Forbidden, Unauthorized
 
 VERBS = ("drain", "resume", "reset")
+
+CLEARED_BY = ("key", "model", "tag")
+LINES = frozenset({"application/jsonl", "application/x-ndjson", "text/plain"})
+"""Content types of JSON lines, besides those of JSON."""
 
 
 class Admin:
@@ -31,12 +39,72 @@ class Admin:
         return _json(self._act(request.match_info["name"], request.match_info["verb"]))
 
 
+class Cached(Protocol):
+    """What is kept, as an operator may see and change it."""
+
+    is_enabled: bool
+
+    def overview(self) -> JsonObject:
+        """What is kept, and what has been counted."""
+
+    def clear(self, key: str | None, model: str | None, tag: str | None) -> int:
+        """Forgets what was kept for `key`, of `model` and with `tag`, as far as they are given; how many it were."""
+
+    def warm(self, lines: Iterable[bytes]) -> Awaitable[JsonObject]:
+        """Keeps the answers of `lines`; what became of them."""
+
+
+class CacheAdmin:
+    """The handlers of /admin/cache. `max_body` in bytes."""
+
+    def __init__(self, cached: Cached, *, max_body: int) -> None:
+        self._cached = cached
+        self._max_body = max_body
+
+    async def show(self, request: web.Request) -> web.Response:
+        _refuse_others(request)
+        return _json(self._cached.overview())
+
+    async def clear(self, request: web.Request) -> web.Response:
+        _refuse_others(request)
+        self._refuse_where_it_is_off()
+        told = parse_object(await read_body(request, self._max_body))
+        for name in told:
+            if name not in CLEARED_BY:
+                known = ", ".join(CLEARED_BY)
+                raise BadRequest(f"the cache cannot be cleared by {name[:100]!r}, only by {known}", param=name[:100])
+        return _json({"cleared": self._cached.clear(*(_name(told, name) for name in CLEARED_BY))})
+
+    async def warm(self, request: web.Request) -> web.Response:
+        _refuse_others(request)
+        self._refuse_where_it_is_off()
+        if request.content_type in LINES:  # to the reader of bodies they are JSON like any other
+            headers = CIMultiDict(request.headers)
+            headers["Content-Type"] = "application/json"
+            request = request.clone(headers=headers)
+        body = await read_body(request, self._max_body)
+        return _json(await self._cached.warm(BytesIO(body)))
+
+    def _refuse_where_it_is_off(self) -> None:
+        if not self._cached.is_enabled:
+            raise BadRequest("the cache is off (cache.enabled = false)")
+
+
 def _refuse_others(request: web.Request) -> None:
     if request[CALLER].admin:
         return
     if request[CALLER] is ANONYMOUS:
         raise Unauthorized("the admin endpoints need a key with admin = true", code="missing_authorization")
     raise Forbidden("this key may not use the admin endpoints")
+
+
+def _name(told: JsonObject, name: str) -> str | None:
+    if name not in told:
+        return None
+    value = told[name]
+    if not isinstance(value, str) or not value:
+        raise BadRequest(f"{name!r} must be a non-empty string", param=name)
+    return value
 
 
 def _json(value: JsonObject) -> web.Response:

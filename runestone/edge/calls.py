@@ -114,6 +114,7 @@ def call_headers(call: Call) -> list[tuple[str, str]]:
     """What an answer says about where it came from, and how long who took (Server-Timing, milliseconds)."""
     gateway = perf_counter() - call.started - call.waited if call.head is None else call.head
     headers = [("Server-Timing", f"gateway;dur={gateway * 1000:.2f}, upstream;dur={call.waited * 1000:.1f}")]
+    headers += call.cache_headers
     if call.target is not None:
         headers += [
             ("x-runestone-provider", call.target.provider),

@@ -9,6 +9,7 @@ import asyncio
 import random
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -16,6 +17,8 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from runestone.config.units import parse_duration
 from runestone.core.call import Call, Caller, Operation
+from runestone.core.directives import NO_WISHES, Directives, parse
+from runestone.core.json import JsonObject
 from runestone.dialects.body import parse_object
 from runestone.dialects.dialect import Dialect
 from runestone.dialects.passage import ANTHROPIC, OPENAI, client_dialect
@@ -29,6 +32,9 @@ CALL = web.RequestKey("call", Call)
 
 BODY_DEADLINE = 60.0
 """Seconds a client may take to send its body."""
+
+MAX_TAGS, MAX_TAG = 16, 100
+"""Of a call, and the characters of each."""
 
 _FORWARDED = ("anthropic-version", "anthropic-beta", "openai-beta", "idempotency-key", "http-referer", "x-title")
 """Client headers that change what a provider of the same dialect does, or that providers attribute calls by."""
@@ -47,7 +53,12 @@ def request_id(headers: Mapping[str, str]) -> str:
 
 def dialect_of(request: web.BaseRequest) -> Dialect:
     """Whose answers and errors the client of this path reads."""
-    return ANTHROPIC if request.path.startswith("/v1/messages") else OPENAI
+    return dialect_at(request.path)
+
+
+def dialect_at(path: str) -> Dialect:
+    """The same, of a path alone."""
+    return ANTHROPIC if path.startswith("/v1/messages") else OPENAI
 
 
 def credential(headers: Mapping[str, str]) -> str | None:
@@ -88,38 +99,95 @@ async def read_body(request: web.Request, limit: int) -> bytes:
         raise BadRequest("the body did not arrive whole") from None
 
 
-async def read_call(request: web.Request, operation: Operation, limit: int) -> Call:
-    """The call. Raises ClientError."""
-    body = await read_body(request, limit)
-    fields = parse_object(body)
-    model = request.match_info.get("model") or fields.get("model")
+class Head(NamedTuple):
+    """What the head of a request says for every call that is made of it."""
+
+    id: str
+    caller: Caller
+    headers: Mapping[str, str]
+    credential: str | None
+    started: float
+    timeout: float | None
+    directives: Directives
+    ttl: float | None
+    tags: tuple[str, ...]
+
+    def part(self, index: int, started: float) -> Head:
+        """The same for one of several calls, which begins at `started`: what names a single call names this one."""
+        headers, key = self.headers, self.headers.get("idempotency-key")
+        if key is not None:  # the calls are different ones, and a provider must not take them for repeats of each other
+            headers = {**headers, "idempotency-key": f"{key}-{index}"}
+        return self._replace(id=f"{self.id}-{index}", headers=headers, started=started)
+
+
+def head_of(request: web.Request) -> Head:
+    """The head. Raises BadRequest for what it cannot mean."""
+    headers = request.headers
+    return Head(
+        request[REQUEST_ID],
+        request[CALLER],
+        {name: headers[name] for name in _FORWARDED if name in headers},
+        request.get(CREDENTIAL),
+        request[STARTED],
+        _duration(headers, "x-runestone-timeout"),
+        parse(headers["Cache-Control"]) if "Cache-Control" in headers else NO_WISHES,
+        _duration(headers, "x-runestone-cache-ttl", least=0.0),
+        _tags(headers["x-runestone-tags"]) if "x-runestone-tags" in headers else (),
+    )
+
+
+def call_of(head: Head, operation: Operation, body: bytes, fields: JsonObject, named: str | None = None) -> Call:
+    """The call that `fields`, which stand in `body`, ask for; `named` is the model where the path names it. Raises
+    BadRequest.
+    """
+    model = named or fields.get("model")
     if type(model) is not str or not model:
         problem = "must be a non-empty string" if "model" in fields else "is missing"
         raise BadRequest(f"'model' {problem}", param="model")
     client_dialect(operation).check(operation, fields)
-    headers = request.headers
     return Call(
-        id=request[REQUEST_ID],
+        id=head.id,
         operation=operation,
         body=body,
         fields=fields,
         model=model,
         stream=fields.get("stream") is True and operation in _STREAMABLE,
-        caller=request[CALLER],
-        headers={name: headers[name] for name in _FORWARDED if name in headers},
-        credential=request.get(CREDENTIAL),
-        started=request[STARTED],
-        timeout=_timeout(headers.get("x-runestone-timeout")),
+        caller=head.caller,
+        headers=head.headers,
+        credential=head.credential,
+        started=head.started,
+        timeout=head.timeout,
+        directives=head.directives,
+        ttl=head.ttl,
+        tags=head.tags,
     )
 
 
-def _timeout(value: str | None) -> float | None:
+async def read_call(request: web.Request, operation: Operation, limit: int) -> Call:
+    """The call. Raises ClientError."""
+    body = await read_body(request, limit)
+    fields = parse_object(body)
+    return call_of(head_of(request), operation, body, fields, request.match_info.get("model"))
+
+
+def _duration(headers: Mapping[str, str], name: str, least: float | None = None) -> float | None:
+    """Seconds of a header; more than 0, unless `least` is that."""
+    value = headers.get(name)
     if value is None:
         return None
     try:
         seconds = parse_duration(value)
     except ValueError as error:
-        raise BadRequest(f"x-runestone-timeout {error}", param="x-runestone-timeout") from None
-    if seconds <= 0:
-        raise BadRequest("x-runestone-timeout must be more than 0", param="x-runestone-timeout")
+        raise BadRequest(f"{name} {error}", param=name) from None
+    if seconds <= 0 and least is None:
+        raise BadRequest(f"{name} must be more than 0", param=name)
     return seconds
+
+
+def _tags(value: str) -> tuple[str, ...]:
+    tags = tuple(tag for part in value.split(",") if (tag := part.strip()))
+    if len(tags) > MAX_TAGS or any(len(tag) > MAX_TAG for tag in tags):
+        raise BadRequest(
+            f"x-runestone-tags has at most {MAX_TAGS} tags of {MAX_TAG} characters", param="x-runestone-tags"
+        )
+    return tags

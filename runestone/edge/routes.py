@@ -12,7 +12,8 @@ from aiohttp.typedefs import Middleware
 
 from runestone.core.call import ANONYMOUS, Caller, Operation
 from runestone.core.reply import Headers
-from runestone.edge.admin import VERBS, Admin
+from runestone.edge.admin import VERBS, Admin, CacheAdmin
+from runestone.edge.batch import Batches
 from runestone.edge.calls import Calls, Handler
 from runestone.edge.health import Health
 from runestone.edge.models import Models
@@ -23,7 +24,13 @@ AZURE = "/openai/deployments/{model}"
 
 
 def routes(
-    calls: Calls, models: Models, health: Health, metrics: Metrics, admin: Admin
+    calls: Calls,
+    batches: Batches,
+    models: Models,
+    health: Health,
+    metrics: Metrics,
+    admin: Admin,
+    cache: CacheAdmin,
 ) -> list[tuple[str, str, Handler]]:
     """(method, path, handler), most used first."""
     chat = calls.handler(Operation.CHAT)
@@ -35,12 +42,14 @@ def routes(
         ("POST", "/v1/embeddings", embeddings),
         ("POST", "/v1/completions", completions),
         ("POST", "/v1/messages/count_tokens", calls.handler(Operation.COUNT_TOKENS)),
+        ("POST", "/v1/batch", batches.handle),
         ("GET", "/v1/models", models.listing),
         ("GET", "/v1/models/{id:.+}", models.one),
         # the same for clients whose base URL has no /v1
         ("POST", "/chat/completions", chat),
         ("POST", "/completions", completions),
         ("POST", "/embeddings", embeddings),
+        ("POST", "/batch", batches.handle),
         ("GET", "/models", models.listing),
         ("GET", "/models/{id:.+}", models.one),
         # Azure's form, where the deployment names the model
@@ -53,6 +62,9 @@ def routes(
         ("GET", "/metrics", metrics.scrape),
         ("GET", "/admin/providers", admin.show_providers),
         ("POST", "/admin/providers/{name}/{verb:" + "|".join(VERBS) + "}", admin.change_provider),
+        ("GET", "/admin/cache", cache.show),
+        ("POST", "/admin/cache/clear", cache.clear),
+        ("POST", "/admin/cache/warm", cache.warm),
     ]
 
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping
 from time import perf_counter
 
-from runestone.core.call import Call, Caller
+from runestone.core.call import FREE, Call, Caller
 from runestone.core.quota import Limits, Quota, Refusal
 from runestone.core.reply import Headers, Reply
 from runestone.core.summary import Summary
@@ -95,11 +95,13 @@ class LimitKeys:
         except BaseException:
             limited.settle(tokens, 0)
             raise
-        reply.when_closed(lambda reply, error: limited.settle(tokens, _used(reply.summary)))
+        reply.when_closed(lambda reply, error: limited.settle(tokens, _used(call, reply.summary)))
         return reply
 
 
-def _used(summary: Summary) -> int | None:
+def _used(call: Call, summary: Summary) -> int | None:
+    if call.cache in FREE:
+        return 0
     if summary.input_tokens is None and summary.output_tokens is None:
         return None
     return (summary.input_tokens or 0) + (summary.output_tokens or 0)

@@ -58,6 +58,7 @@ class Meter:
             head=call.head,
             first_token=first - call.started if first is not None else None,
             summary=reply.summary if reply is not None else _NOTHING,
+            cache=call.cache,
         )
         for observer in self._observers:
             try:

@@ -3,6 +3,10 @@
     meter      outermost: sees every outcome, and when the last byte has gone
     access     before anything is looked up or spent: may this caller use this model?
     limits     what the caller's key may still spend; after access, so that a refused call costs nothing
+    cache      (gateway/cache.py, items.py) the cheapest way not to ask; after limits: it is a call all the same
+    coalesce   the same question in flight: one goes on, all hear it
+    store      keeps what comes back; inside coalesce, so that it is kept once, whoever hears it
+    batch      small questions that a provider takes together; inside store, so that each answer is kept by itself
     route      which targets may answer, in which order
     continue   (if configured) takes a stream that broke off to another target; around the walks, because it is one more
     hedge      (if configured) a second walk beside a slow first one; around the fallback, so that both can move on

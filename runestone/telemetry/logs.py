@@ -77,6 +77,7 @@ class CallLog:
             "stream": record.stream or None,
             "model": record.model,
             "target": f"{record.provider}/{record.target_model}" if record.provider else None,
+            "cache": record.cache if record.cache != "none" else None,
             "key": record.caller,
             "attempts": record.attempts,
             "failed": ",".join(f"{target}:{code}" for target, code in record.failures) or None,

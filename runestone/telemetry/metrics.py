@@ -7,7 +7,7 @@ Rule: label values come from the configuration, never from a request: a model th
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -15,10 +15,13 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from runestone import __version__
+from runestone.core.call import FREE
 from runestone.core.record import Record
 
 OTHER = "other"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+_WAITS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 _CODES = frozenset(
@@ -61,6 +64,14 @@ _TEXTS = {
     "pool_connections": "Connections to a provider, and callers that wait for one",
     "pool_acquired_total": "Calls that got a connection, by whether it was there already",
     "breaker_state": "0 closed, 1 half open, 2 open",
+    "cache_hits_total": "Calls answered from memory (embeddings: items)",
+    "cache_misses_total": "Calls that were not (embeddings: items)",
+    "cache_collapsed_total": "Calls answered by the same call of somebody else, in flight",
+    "cache_stores_total": "Answers kept",
+    "cache_evictions_total": "Answers pushed out by newer ones",
+    "cache_expirations_total": "Answers let go of because their time was over",
+    "cache_entries": "Answers kept now",
+    "cache_bytes": "Their bytes",
 }
 
 
@@ -98,7 +109,7 @@ class _Series:
         self.first_token = metrics.first_token.labels(provider, model)
         self.input = metrics.tokens.labels(provider, model, "input")
         self.output = metrics.tokens.labels(provider, model, "output")
-        self.requests: dict[int, Counter] = {}
+        self.requests: dict[tuple[int, str], Counter] = {}
 
 
 class Metrics:
@@ -132,6 +143,8 @@ class Metrics:
                 "runestone_stream_continuations", "Broken streams gone on with", registry=self.registry
             ),
         }
+        self.batch_size = self._histogram("batch_size", "Embeddings that went up together", (), _SIZES)
+        self.batch_wait = self._histogram("batch_wait_seconds", "Time an embedding waited for others", (), _WAITS)
         self.registry.register(_State(state))
         build = Gauge("runestone_build_info", "Always 1", ("version", "python"), registry=self.registry)
         build.labels(__version__, platform.python_version()).set(1)
@@ -142,10 +155,11 @@ class Metrics:
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = _Series(self, key[0], key[1] or "none", model)
-        counter = series.requests.get(record.status)
+        outcome = (record.status, record.cache)
+        counter = series.requests.get(outcome)
         if counter is None:
-            counter = series.requests[record.status] = self._requests.labels(
-                key[0], key[1] or "none", model, str(record.status), "none"
+            counter = series.requests[outcome] = self._requests.labels(
+                key[0], key[1] or "none", model, str(record.status), record.cache
             )
         counter.inc()
         series.duration.observe(record.duration)
@@ -153,16 +167,23 @@ class Metrics:
             series.overhead.observe(record.head)
         if record.first_token is not None:
             series.first_token.observe(record.first_token)
-        if record.summary.input_tokens:
-            series.input.inc(record.summary.input_tokens)
-        if record.summary.output_tokens:
-            series.output.inc(record.summary.output_tokens)
+        if record.cache not in FREE:
+            if record.summary.input_tokens:
+                series.input.inc(record.summary.input_tokens)
+            if record.summary.output_tokens:
+                series.output.inc(record.summary.output_tokens)
         if record.error is not None:
             self.failed(record.source or "gateway", record.error)
 
     def tried(self, what: str) -> None:
         """Counts a retry, failover or hedge."""
         self._tries[what].inc()
+
+    def batched(self, size: int, waits: Sequence[float]) -> None:
+        """Takes note of a batch of embeddings and of how long each of them waited for it."""
+        self.batch_size.observe(size)
+        for wait in waits:
+            self.batch_wait.observe(wait)
 
     def failed(self, source: str, code: str) -> None:
         """Counts a failure; also of requests that never became a call."""

@@ -21,7 +21,7 @@ def limits_of(auth: Auth) -> LimitKeys:
 
 def _listed(key: Key) -> ListedKey:
     sha256 = key.sha256 or digest(key.key.value if key.key else "")
-    caller = Caller(name=key.name, admin=key.admin, models=key.models)
+    caller = Caller(name=key.name, admin=key.admin, models=key.models, tenant=key.tenant)
     return ListedKey(sha256, caller, active=key.active, expires=key.expires)
 
 

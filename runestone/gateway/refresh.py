@@ -1,0 +1,56 @@
+"""Asks anew what was just answered from memory past its time (stale-while-revalidate), behind the client's back.
+
+Rules: once at a time for each answer, at most MOST together; a provider that fails is the record's business, nobody
+waits. What comes back is kept by the stages further in, and counted like any other call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from copy import copy
+from time import perf_counter
+
+from runestone.core.call import Call
+from runestone.core.reply import Reply
+from runestone.errors import RunestoneError
+from runestone.gateway.meter import Meter
+from runestone.gateway.pipeline import Next
+
+MOST = 100
+
+Start = Callable[[str, Coroutine[object, object, None]], object]
+
+
+class Refresher:
+    """`start` runs work in a task that somebody owns; `meter` makes the records."""
+
+    def __init__(self, start: Start, meter: Meter) -> None:
+        self._start = start
+        self._meter = meter
+        self._running: set[bytes] = set()
+
+    def __call__(self, call: Call, next: Next) -> None:  # noqa: A002
+        key = call.fingerprint
+        if key is None or key in self._running or len(self._running) >= MOST:
+            return
+        own = copy(call)
+        own.id = f"{call.id}-refresh"
+        own.started = perf_counter()
+        own.failures, own.cache_headers = [], []
+        own.joins, own.cache, own.target = True, "miss", None
+        self._running.add(key)
+        self._start(f"refresh {own.id}", self._refresh(own, next, key))
+
+    async def _refresh(self, call: Call, next: Next, key: bytes) -> None:  # noqa: A002
+        reply: Reply | None = None
+        failure: BaseException | None = None
+        try:
+            reply = await self._meter(call, next)
+            while reply.blocks is not None and await reply.blocks.next():
+                pass
+        except RunestoneError as error:
+            failure = error
+        finally:
+            self._running.discard(key)
+            if reply is not None:
+                reply.close(failure)
