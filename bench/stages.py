@@ -77,7 +77,6 @@ def _chains() -> dict[str, Next]:
     def route(resilience: Resilience) -> Route:
         return Route(
             Names({}, {}, [Listing("up", ("m",))]),
-            total=60.0,
             ways={},
             resilience=resilience,
             candidate=lambda target: (_ for _ in ()).throw(AssertionError("nobody steers here")),

@@ -13,6 +13,8 @@ Where things are:
     providers/   whom we call: the catalog, HTTP, credentials, the simulated model
     edge/        what clients see: routes, middlewares, answers
     telemetry/   observers of finished calls
+    stores/      files that outlive a run
+    cache.py, batch.py   for Python programs without a server
     wiring/      from the configuration to objects, part by part
     app.py       puts the parts together; cli.py the commands
 

@@ -114,6 +114,7 @@ def build(configuration: Configuration) -> App:
     gateway = _gateway(configuration, upstreams, names, targets, metrics, [meter, *keys, *savers])
     health = Health(providers=len(upstreams))
     running = Running()
+    total = configuration.routing.timeouts.total
 
     def refused(request: web.Request, error: RunestoneError) -> None:
         metrics.failed(error.source, error.code or error.type)
@@ -127,10 +128,11 @@ def build(configuration: Configuration) -> App:
         _log.info("refused", extra={"fields": fields})
 
     table = routes(
-        Calls(gateway, max_body=configuration.server.max_body, running=running),
+        Calls(gateway, max_body=configuration.server.max_body, total=total, running=running),
         Batches(
             gateway,
             max_body=configuration.server.max_body,
+            total=total,
             concurrency=configuration.batch.max_concurrency,
             running=running,
             spawn=spawn,
@@ -164,7 +166,6 @@ def _gateway(
     care = [plain, *(way.resilience for way in ways.values())]
     route = Route(
         names,
-        total=routing.timeouts.total,
         ways=ways,
         resilience=plain,
         candidate=lambda target: candidate_of(configuration, targets, target, 1, priced=False),

@@ -178,6 +178,18 @@ def test_only_the_rim_imports_aiohttp() -> None:
     assert not faults, faults
 
 
+def test_sql_stands_in_stores_only() -> None:
+    """What outlives a run is behind one door."""
+    faults = [
+        f"{where(path, node)}: {name}"
+        for path in FILES
+        if ring_of(path) != "stores"
+        for name, node in imports(path)
+        if name.split(".")[0] == "sqlite3"
+    ]
+    assert not faults, faults
+
+
 def test_only_providers_are_clients() -> None:
     """ClientSession is named in providers/ only: every call out has our deadlines, limits and error classes."""
     names = {"ClientSession", "TCPConnector", "request"}

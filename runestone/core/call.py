@@ -52,6 +52,9 @@ class Caller:
 ANONYMOUS = Caller()
 
 
+MAX_TAGS, MAX_TAG = 16, 100
+"""Of a call, and the characters of each."""
+
 FREE = frozenset({"hit", "stale", "collapsed"})
 """What the cache did when a call has cost nothing at a provider (see Call.cache)."""
 

@@ -61,8 +61,8 @@ def split(answer: bytes, asked: Sequence[object]) -> list[bytes] | None:
     by_index = dict(zip(places, data, strict=True))
     weights = [weight(item) for item in asked]
     usage = whole.get("usage")
-    counted = {name: value for name, value in usage.items() if type(value) is int} if isinstance(usage, dict) else {}
-    shares = {name: shared(value, weights) for name, value in counted.items()}
+    counts = {name: count(value) for name, value in usage.items()} if isinstance(usage, dict) else {}
+    shares = {name: shared(value, weights) for name, value in counts.items() if value is not None}
     answers = []
     for place in range(len(asked)):
         own = {**whole, "data": [{**by_index[place], "index": 0}]}
@@ -82,7 +82,7 @@ def join(answers: Sequence[bytes]) -> bytes:
     usages = [usage for part in parts if isinstance(usage := part.get("usage"), dict)]
     whole = {**parts[-1], "data": data}
     if usages:
-        counted = {name for name, value in usages[-1].items() if type(value) is int}
+        counted = {name for name, value in usages[-1].items() if count(value) is not None}
         sums = {name: sum(count(usage.get(name)) or 0 for usage in usages) for name in counted}
         whole["usage"] = {**usages[-1], **sums}
     return orjson.dumps(whole)

@@ -8,19 +8,18 @@ from typing import Protocol
 
 import orjson
 from aiohttp import web
-from multidict import CIMultiDict
 
 from runestone.core.call import ANONYMOUS
 from runestone.core.json import JsonObject
 from runestone.dialects.body import parse_object
-from runestone.edge.request import CALLER, read_body
+from runestone.edge.request import CALLER, JSON, read_body
 from runestone.errors import BadRequest, Forbidden, Unauthorized
 
 VERBS = ("drain", "resume", "reset")
 
 CLEARED_BY = ("key", "model", "tag")
-LINES = frozenset({"application/jsonl", "application/x-ndjson", "text/plain"})
-"""Content types of JSON lines, besides those of JSON."""
+LINES = JSON | {"application/jsonl", "application/x-ndjson", "text/plain"}
+"""Content types of JSON lines."""
 
 
 class Admin:
@@ -78,11 +77,7 @@ class CacheAdmin:
     async def warm(self, request: web.Request) -> web.Response:
         _refuse_others(request)
         self._refuse_where_it_is_off()
-        if request.content_type in LINES:  # to the reader of bodies they are JSON like any other
-            headers = CIMultiDict(request.headers)
-            headers["Content-Type"] = "application/json"
-            request = request.clone(headers=headers)
-        body = await read_body(request, self._max_body)
+        body = await read_body(request, self._max_body, LINES)
         return _json(await self._cached.warm(BytesIO(body)))
 
     def _refuse_where_it_is_off(self) -> None:

@@ -10,17 +10,18 @@ that does not read is ended, and so is all that runs for it.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from time import perf_counter
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from runestone.dialects.body import parse_object
 from runestone.dialects.passage import OPENAI
 from runestone.edge.batch_lines import MAX_CONCURRENCY, Batch, Line, events, last_event, read_batch, whole
 from runestone.edge.batch_run import Gateway, Run, Spawn, Tell
+from runestone.edge.calls import EVENTS
 from runestone.edge.request import Head, head_of, read_body
 from runestone.edge.running import Running, shutting_down
 from runestone.errors import RunestoneError
@@ -31,25 +32,28 @@ every SLOWEST bytes of it: a client that never reads does not hold what runs for
 """
 SLOWEST = 1024
 
-_EVENTS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",  # nginx would collect the events otherwise
-}
-
 Refused = Callable[[web.Request, RunestoneError], None]
 
 
 class Batches:
-    """The handler. `gateway` is the chain of stages; `max_body` in bytes; `concurrency` of a batch that does not say;
-    `running` knows what runs; `spawn` runs a line in a task; `refused` is told of lines that failed before they became
-    a call.
+    """The handler. `gateway` is the chain of stages; `max_body` in bytes; `total` seconds a call may take;
+    `concurrency` of a batch that does not say; `running` knows what runs; `spawn` runs a line in a task; `refused` is
+    told of lines that failed before they became a call.
     """
 
     def __init__(
-        self, gateway: Gateway, *, max_body: int, concurrency: int, running: Running, spawn: Spawn, refused: Refused
+        self,
+        gateway: Gateway,
+        *,
+        max_body: int,
+        total: float,
+        concurrency: int,
+        running: Running,
+        spawn: Spawn,
+        refused: Refused,
     ) -> None:
         self._gateway = gateway
+        self._total = total
         self._max_body = max_body
         self._concurrency = max(1, min(concurrency, MAX_CONCURRENCY))
         self._running = running
@@ -61,7 +65,7 @@ class Batches:
         try:
             body = await read_body(request, self._max_body)
             batch = read_batch(parse_object(body), self._concurrency)
-            head = head_of(request)
+            head = head_of(request, self._total)
             return await (self._events(request, head, batch) if batch.stream else self._whole(request, head, batch))
         except asyncio.CancelledError:
             if self._running.is_cut:
@@ -91,7 +95,7 @@ class Batches:
 
     async def _events(self, request: web.Request, head: Head, batch: Batch) -> web.StreamResponse:
         """Everything as it comes. What is cut reads an error event, and no end marker."""
-        response = web.StreamResponse(headers=_EVENTS)
+        response = web.StreamResponse(headers=CIMultiDict(EVENTS))
         await response.prepare(request)
         out = Writer(response)
         last = last_event()
@@ -130,9 +134,7 @@ class Writer:
             await self._in_time(self._response.write_eof(data), len(data), perf_counter())
 
     async def _in_time(self, writing: Awaitable[None], size: int, deadline: float) -> None:
-        rest = deadline - perf_counter()
-        if not 0 < rest < math.inf:  # past its deadline, or answered from memory before it was given one
-            rest = 0.0
+        rest = max(deadline - perf_counter(), 0.0)
         try:
             async with asyncio.timeout(rest + PATIENCE + size / SLOWEST):
                 await writing

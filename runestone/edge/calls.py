@@ -27,7 +27,7 @@ GRACE = 1.0
 """Seconds beyond a call's deadline in which a stream may say that the deadline has passed."""
 
 _JSON = ("Content-Type", "application/json")
-_EVENTS = (
+EVENTS = (
     ("Content-Type", "text/event-stream; charset=utf-8"),
     ("Cache-Control", "no-cache"),
     ("X-Accel-Buffering", "no"),  # nginx would collect the events otherwise
@@ -35,10 +35,15 @@ _EVENTS = (
 
 
 class Calls:
-    """`gateway` is the chain of stages; `max_body` in bytes; `running` knows the calls that run."""
+    """`gateway` is the chain of stages; `max_body` in bytes; `total` seconds a call may take; `running` knows the calls
+    that run.
+    """
 
-    def __init__(self, gateway: Callable[[Call], Awaitable[Reply]], *, max_body: int, running: Running) -> None:
+    def __init__(
+        self, gateway: Callable[[Call], Awaitable[Reply]], *, max_body: int, total: float, running: Running
+    ) -> None:
         self._gateway = gateway
+        self._total = total
         self._running = running
         self._max_body = max_body
 
@@ -49,7 +54,7 @@ class Calls:
     async def _handle(self, request: web.Request, operation: Operation) -> web.StreamResponse:
         task = self._running.enter()
         try:
-            call = await read_call(request, operation, self._max_body)
+            call = await read_call(request, operation, self._max_body, self._total)
             request[CALL] = call
             return await self._answer(request, call, await self._gateway(call))
         except asyncio.CancelledError:
@@ -66,7 +71,7 @@ class Calls:
             headers = [*reply.headers, *call_headers(call)]
             if reply.blocks is None:
                 return web.Response(status=reply.status, body=reply.body, headers=CIMultiDict([*headers, _JSON]))
-            response = EventStream(status=reply.status, headers=CIMultiDict([*headers, *_EVENTS]))
+            response = EventStream(status=reply.status, headers=CIMultiDict([*headers, *EVENTS]))
             # The provider's waits have deadlines of their own; this one is for a client that does not read.
             async with asyncio.timeout(max(call.deadline - perf_counter(), 0.0) + GRACE):
                 failure = await self._stream(request, call, reply.blocks, response)

@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
 from runestone.config.units import parse_duration
-from runestone.core.call import Call, Caller, Operation
+from runestone.core.call import MAX_TAG, MAX_TAGS, Call, Caller, Operation
 from runestone.core.directives import NO_WISHES, Directives, parse
 from runestone.core.json import JsonObject
 from runestone.dialects.body import parse_object
@@ -33,8 +33,8 @@ CALL = web.RequestKey("call", Call)
 BODY_DEADLINE = 60.0
 """Seconds a client may take to send its body."""
 
-MAX_TAGS, MAX_TAG = 16, 100
-"""Of a call, and the characters of each."""
+JSON = frozenset({"application/json", "application/octet-stream"})
+"""Content types of what is JSON by its name, or by nobody's word."""
 
 _FORWARDED = ("anthropic-version", "anthropic-beta", "openai-beta", "idempotency-key", "http-referer", "x-title")
 """Client headers that change what a provider of the same dialect does, or that providers attribute calls by."""
@@ -72,12 +72,12 @@ def credential(headers: Mapping[str, str]) -> str | None:
     return value or headers.get("x-api-key") or headers.get("api-key") or None
 
 
-async def read_body(request: web.Request, limit: int) -> bytes:
-    """The body. Raises TooLarge past `limit` bytes, BadRequest when it is not JSON by its type or does not arrive
-    whole.
+async def read_body(request: web.Request, limit: int, types: frozenset[str] = JSON) -> bytes:
+    """The body. Raises TooLarge past `limit` bytes, BadRequest when it is of none of the `types`, nor of another kind
+    of JSON, or does not arrive whole.
     """
     content_type = request.content_type
-    if content_type not in ("application/json", "application/octet-stream") and not content_type.endswith("+json"):
+    if content_type not in types and not content_type.endswith("+json"):
         raise BadRequest(f"the content-type must be application/json, not {content_type[:100]}")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise BadRequest("a compressed body is not accepted here; send it as it is", param="content-encoding")
@@ -108,6 +108,8 @@ class Head(NamedTuple):
     credential: str | None
     started: float
     timeout: float | None
+    patience: float
+    """Seconds the whole call may take."""
     directives: Directives
     ttl: float | None
     tags: tuple[str, ...]
@@ -120,17 +122,19 @@ class Head(NamedTuple):
         return self._replace(id=f"{self.id}-{index}", headers=headers, started=started)
 
 
-def head_of(request: web.Request) -> Head:
-    """The head. Raises BadRequest for what it cannot mean."""
+def head_of(request: web.Request, total: float) -> Head:
+    """The head, of a call that may take `total` seconds. Raises BadRequest for what it cannot mean."""
     headers = request.headers
+    timeout = _duration(headers, "x-runestone-timeout")
     return Head(
         request[REQUEST_ID],
         request[CALLER],
         {name: headers[name] for name in _FORWARDED if name in headers},
         request.get(CREDENTIAL),
         request[STARTED],
-        _duration(headers, "x-runestone-timeout"),
-        parse(headers["Cache-Control"]) if "Cache-Control" in headers else NO_WISHES,
+        timeout,
+        total if timeout is None else min(total, timeout),
+        parse(", ".join(headers.getall("Cache-Control"))) if "Cache-Control" in headers else NO_WISHES,
         _duration(headers, "x-runestone-cache-ttl", least=0.0),
         _tags(headers["x-runestone-tags"]) if "x-runestone-tags" in headers else (),
     )
@@ -157,17 +161,18 @@ def call_of(head: Head, operation: Operation, body: bytes, fields: JsonObject, n
         credential=head.credential,
         started=head.started,
         timeout=head.timeout,
+        deadline=head.started + head.patience,
         directives=head.directives,
         ttl=head.ttl,
         tags=head.tags,
     )
 
 
-async def read_call(request: web.Request, operation: Operation, limit: int) -> Call:
-    """The call. Raises ClientError."""
+async def read_call(request: web.Request, operation: Operation, limit: int, total: float) -> Call:
+    """The call, with at most `limit` bytes, that may take `total` seconds. Raises ClientError."""
     body = await read_body(request, limit)
     fields = parse_object(body)
-    return call_of(head_of(request), operation, body, fields, request.match_info.get("model"))
+    return call_of(head_of(request, total), operation, body, fields, request.match_info.get("model"))
 
 
 def _duration(headers: Mapping[str, str], name: str, least: float | None = None) -> float | None:

@@ -26,7 +26,7 @@ from runestone.core.reply import Reply
 from runestone.core.summary import Summary
 from runestone.core.window import Bounds, Window
 from runestone.dialects import embeddings
-from runestone.errors import ProviderFailed, ProviderRefused, RunestoneError
+from runestone.errors import InternalError, ProviderFailed, ProviderRefused, RunestoneError
 from runestone.gateway.pipeline import Next
 from runestone.tasks import spawn
 
@@ -169,7 +169,8 @@ class Group:
             self._window.end(latency)
             self._look()
             for item in items:
-                item.answer.cancel()  # of no effect on those that have been answered
+                if not item.answer.done():  # neither answered nor left: a fault of ours, which the log has
+                    item.answer.set_exception(InternalError("a batch ended without an answer to one of its items"))
 
     async def _ask_for(self, items: list[Item]) -> None:
         """Answers every item, or tells it why not."""

@@ -36,6 +36,7 @@ class Refresher:
         own = copy(call)
         own.id = f"{call.id}-refresh"
         own.started = perf_counter()
+        own.deadline = own.started + (call.deadline - call.started)
         own.failures, own.cache_headers = [], []
         own.joins, own.cache, own.target = True, "miss", None
         self._running.add(key)

@@ -1,4 +1,4 @@
-"""Which targets may answer a call, in which order, and until when.
+"""Which targets may answer a call, in which order.
 
 Rule: decides only; nothing is sent here. A model with one target and no steering costs a look-up.
 """
@@ -30,22 +30,20 @@ class Way:
 
 
 class Route:
-    """The stage. `ways` by the names of [models], `resilience` for models without one; `candidate` describes a target;
-    `total` seconds for a whole call.
+    """The stage. `ways` by the names of [models], `resilience` for models without one; `candidate` describes a
+    target.
     """
 
     def __init__(
         self,
         names: Names,
         *,
-        total: float,
         ways: Mapping[str | None, Way],
         resilience: Resilience,
         candidate: Callable[[Target], Candidate],
         chance: Callable[[], float],
     ) -> None:
         self._names = names
-        self._total = total
         self._ways = ways
         self._resilience = resilience
         self._candidate = candidate
@@ -63,7 +61,6 @@ class Route:
         steering = read(call.fields)
         if steering is not None:
             self._steer(call, steering, way)
-        call.deadline = call.started + min(self._total, call.timeout or self._total)
         return await next(call)
 
     def _steer(self, call: Call, steering: Steering, way: Way | None) -> None:

@@ -71,7 +71,9 @@ class Store:
     def _keep_items(self, call: Call, sent: bytes) -> bool:
         """Keeps the answer to each item of an embeddings call."""
         asked = embeddings.items(call.fields) or []
-        parts = [sent] if len(asked) == 1 else embeddings.split(sent, asked)
+        parts = embeddings.split(sent, asked)
+        if parts is not None and len(asked) == 1:
+            parts = [sent]  # as it came
         if parts is None or len(sent) > self._terms.max_entry * len(call.items):
             return False
         kept = False

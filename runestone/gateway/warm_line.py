@@ -17,7 +17,7 @@ from typing import Literal
 
 import orjson
 
-from runestone.core.call import ANONYMOUS, ANTHROPIC_OPERATIONS, Caller, Operation
+from runestone.core.call import ANONYMOUS, ANTHROPIC_OPERATIONS, MAX_TAG, MAX_TAGS, Caller, Operation
 from runestone.core.fingerprint import HEADERS
 from runestone.core.json import JsonObject
 from runestone.core.names import Names
@@ -31,7 +31,6 @@ from runestone.errors import BadRequest, ProviderError, RunestoneError
 
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of a line."""
-MAX_TAGS, MAX_TAG = 16, 100
 """As of the header (edge/request.py)."""
 
 CHAT = "/v1/chat/completions"

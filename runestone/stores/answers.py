@@ -45,7 +45,7 @@ class AnswersFile:
         for key, entry in entries:
             self._answers.put(key, entry, now)
         if entries:
-            _log.debug("%d answers are back from %s", len(entries), self._path)
+            _log.debug("answers back from %s: %d", self._path, len(entries))
 
     async def save(self) -> None:
         """Puts the answers, as they are now, in place of the file. They must not change meanwhile."""
@@ -57,7 +57,7 @@ class AnswersFile:
         except OSError as error:
             _log.warning("the answers could not be kept in %s: %s", self._path, error.strerror or error)
         else:
-            _log.info("%d answers are kept in %s", count, self._path)
+            _log.info("answers kept in %s: %d", self._path, count)
 
     def _read(self, now: float, wall: float) -> list[Kept]:
         try:

@@ -105,7 +105,7 @@ class CacheControl:
             reading.close()
         for problem in warmed.errors:
             _log.warning("%s: %s", path.name, problem)
-        _log.debug("%d answers are there before they are asked for, from %s", warmed.stored, path)
+        _log.debug("lines kept of %s: %d", path, warmed.stored)
 
 
 def cache_control_of(configuration: Configuration, caching: Caching, names: Names) -> CacheControl:

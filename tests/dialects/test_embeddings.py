@@ -58,7 +58,7 @@ def test_each_shape_of_input_has_its_items(asked: object, found: list[object]) -
     [
         None, 1, 1.5, True, {}, {"text": "a"}, [], [None], ["a", None], ["a", 1], [1, "a"], [1, [2]], [[1], 2],
         [1.0, 2.0], [True], [1, True], [{"text": "a"}], ["a", {"image": "b"}], [["a"]], [["a", "b"]], [["a"], ["b"]],
-        [[1], ["a"]], [[[1]]], [[1.5]], [[None]], [[True]], [[{}]],
+        [[1], ["a"]], [[[1]]], [[]], ["a", []], [[1.5]], [[None]], [[True]], [[{}]],
     ],
     ids=repr,
 )  # fmt: skip
@@ -267,6 +267,14 @@ def exchanges(draw: st.DrawFn) -> tuple[list[Any], dict[str, Any]]:
     usage = {**draw(MORE), "prompt_tokens": draw(st.integers(0, 10**6)), "total_tokens": draw(st.integers(0, 10**6))}
     whole: dict[str, Any] = {**draw(MORE), "data": data}
     return asked, whole if draw(st.integers(0, 4)) == 0 else {**whole, "usage": usage}
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 2**53 - 1, 2**53, 2**64 - 1, -1, -5, 0.5, True, None, "5"], ids=repr)
+def test_whatever_was_counted_comes_back(tokens: object) -> None:
+    """A count of nonsense too: shared out or left as it is, put together it is what the provider said."""
+    usage = {"prompt_tokens": tokens, "total_tokens": 7}
+    whole = answer(embedding(0), embedding(1), embedding(2), usage=usage)
+    assert json.loads(join(split(whole, ["a", "b", "c"]) or []))["usage"] == usage
 
 
 @settings(max_examples=60)

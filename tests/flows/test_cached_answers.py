@@ -11,6 +11,7 @@ import aiohttp
 import openai
 import orjson
 import pytest
+from multidict import CIMultiDict
 
 from tests.conftest import StartGateway, StartProvider, until
 from tests.flows.test_failing_providers import metric
@@ -173,6 +174,17 @@ async def test_clients_say_what_they_want_of_the_cache(
     gate, _ = await standing(gateway, provider)
     await ask(http, gate)
     assert (await ask(http, gate, headers)).cache == status
+
+
+async def test_directives_on_several_lines_all_count(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """A list header may come in several lines (RFC 9110 5.3)."""
+    gate, _ = await standing(gateway, provider)
+    await ask(http, gate)
+    lines = CIMultiDict([("Cache-Control", "max-age=60"), ("Cache-Control", "no-store")])
+    async with http.post(gate.url + "/v1/chat/completions", json=ASK, headers=lines) as response:
+        assert response.headers["Cache-Status"] == "runestone; fwd=bypass"
 
 
 async def test_what_is_not_kept_is_not_asked_for_when_the_client_forbids_it(

@@ -105,6 +105,21 @@ async def test_parameters_are_part_of_the_question(
     assert len(up.requests) == 5, "a list of one list of ids asks for the same item as the ids alone"
 
 
+async def test_an_answer_without_an_embedding_is_not_kept(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """A 200 with nothing in it would be somebody's failure later, in the middle of a list."""
+    gate, up, source = await standing(gateway, provider, KEPT)
+
+    async def empty(seen: Seen, wire: Wire) -> None:
+        await wire.answer({"object": "list", "data": [], "model": "m", "usage": {"prompt_tokens": 1}})
+
+    up.script = empty
+    assert (await embed(http, gate, "a"))[2] == "runestone; fwd=miss"
+    up.script = source.script
+    assert (await embed(http, gate, ["b", "a"]))[1]["data"][1]["embedding"] == vector("a")
+
+
 async def test_the_sdk_reads_what_was_put_together(
     gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
 ) -> None:
