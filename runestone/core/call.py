@@ -5,7 +5,7 @@ Rule: what the client sent is never changed here; the stages write only the fiel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -93,7 +93,7 @@ class Call:
     """Whether the same question in flight may answer this one."""
     cache: str = "none"
     """What the cache did: hit, stale, miss, collapsed, bypass; none where it has no part."""
-    cache_headers: list[tuple[str, str]] = field(default_factory=list)
+    cache_headers: Sequence[tuple[str, str]] = ()
     """Cache-Status, and Age on a hit."""
     targets: tuple[Target, ...] = ()
     resilience: Resilience = PLAIN

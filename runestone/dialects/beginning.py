@@ -29,6 +29,16 @@ def says_something(block: bytes) -> bool:
     return b"data" in block
 
 
+def begins_with_error(block: bytes) -> str | None:
+    """What the first event of data says if it is an error, None otherwise. Looks at no more than that event."""
+    start = block.find(b"data")
+    end = block.find(b"\n\n", start) + 2
+    if b'"error"' not in block[start : end if end > 1 else len(block)]:
+        return None
+    error = find_error(block)
+    return error.message if error is not None and not says_something(error.before) else None
+
+
 def find_error(block: bytes) -> Broken | None:
     """The first error event in `block`, None when there is none."""
     if b'"error"' not in block:

@@ -156,8 +156,9 @@ class FromCache:
         self._tally.hits += 1
         call.joins = False
         call.target = answer.target
-        say(call, "stale" if now >= entry.expires else "hit", hit(entry.expires - now, detail))
-        call.cache_headers.append(("Age", str(int(now - entry.stored))))
+        call.cache = "stale" if now >= entry.expires else "hit"
+        status = hit(entry.expires - now, detail)
+        call.cache_headers = (("Cache-Status", status), ("Age", str(int(now - entry.stored))))
         if not call.stream:
             return Reply(200, [], answer.summary, body=sent)
         return Reply(200, [], answer.summary, blocks=self._playback(answer, sent))
@@ -173,4 +174,4 @@ def may_use(wishes: Directives, entry: Entry[Answer], now: float) -> bool:
 def say(call: Call, label: str, status: str) -> None:
     """What the cache did, for the record and for the client."""
     call.cache = label
-    call.cache_headers = [("Cache-Status", status)]
+    call.cache_headers = (("Cache-Status", status),)

@@ -55,7 +55,7 @@ class Coalesce:
         if flight is not None:
             self._joined.count += 1
             call.cache = "collapsed"
-            call.cache_headers = [("Cache-Status", forwarded("miss", collapsed=True))]
+            call.cache_headers = (("Cache-Status", forwarded("miss", collapsed=True)),)
             before = perf_counter()
             try:
                 return await flight.join()

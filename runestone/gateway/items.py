@@ -107,8 +107,9 @@ def _serve(call: Call, kept: Sequence[Found], now: float, detail: str = "") -> R
     bodies = [entry.value.forms[Form.WHOLE] for entry in entries]
     ttl = min(entry.expires for entry in entries) - now
     call.target = entries[0].value.target
-    say(call, "hit" if ttl > 0 else "stale", hit(ttl, detail))
-    call.cache_headers.append(("Age", str(int(now - min(entry.stored for entry in entries)))))
+    call.cache = "hit" if ttl > 0 else "stale"
+    age = str(int(now - min(entry.stored for entry in entries)))
+    call.cache_headers = (("Cache-Status", hit(ttl, detail)), ("Age", age))
     if len(bodies) == 1:
         return Reply(200, [], entries[0].value.summary, body=bodies[0])
     tokens = [entry.value.summary.input_tokens for entry in entries]

@@ -14,7 +14,7 @@ from runestone.core.reply import Reply
 from runestone.core.resilience import Pace
 from runestone.core.summary import Summary
 from runestone.core.upstream import Upstream, UpstreamReply, UpstreamRequest
-from runestone.dialects.beginning import find_error, says_something
+from runestone.dialects.beginning import begins_with_error, find_error, says_something
 from runestone.dialects.dialect import Passage
 from runestone.dialects.pace import tokens_in
 from runestone.dialects.passage import DIALECTS, Traits, client_dialect, counted_here, passage, provider_operation
@@ -161,14 +161,14 @@ class UpstreamBlocks:
         held = b""
         try:
             while block := await self.next():
-                held += block
+                held = held + block if held else block
                 if says_something(block) or not hold:
                     break
         except StreamBroken as broken:
             raise ProviderFailed(broken.message) from None
-        error = find_error(held)
-        if error is not None and not says_something(error.before):
-            raise ProviderFailed(error.message)
+        error = begins_with_error(held)
+        if error is not None:
+            raise ProviderFailed(error)
         self._first = held
 
     async def prove(self, pace: Pace) -> None:

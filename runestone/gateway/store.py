@@ -55,7 +55,7 @@ class Store:
         elif reply.body is not None and (
             self._keep_items(call, reply.body) if call.items else self.keep(call, reply.body, reply.summary, ())
         ):
-            call.cache_headers = [(name, stored(value)) for name, value in call.cache_headers]
+            call.cache_headers = tuple((name, stored(value)) for name, value in call.cache_headers)
         return reply
 
     def keep(self, call: Call, sent: bytes, summary: Summary, pace: tuple[tuple[float, int], ...]) -> bool:

@@ -6,28 +6,23 @@ Rule: only what a gateway cannot do without, each with its reason; tests/flows/t
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.client import ClientTimeout
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ClientRequest
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.tracing import Trace
 
 
-class Connection(ResponseHandler):
-    """One connection to a provider. `answered`: a byte has come since the last request was begun."""
+class ClientProtocol(ResponseHandler):
+    """One connection to a provider. `answered`: a byte has come since the last request was begun (exchange.py)."""
 
     answered = False
 
-    def set_response_params(self, **params: Any) -> None:
-        """A request begins."""
-        self.answered = False
-        super().set_response_params(**params)
-
     def data_received(self, data: bytes) -> None:
         self.answered = True
-        super().data_received(data)
+        ResponseHandler.data_received(self, data)  # once a read: `super()` costs more than the work
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """Tells also who reads a body, when what comes is not HTTP any more: aiohttp ends the connection then, and
@@ -39,20 +34,16 @@ class Connection(ResponseHandler):
             payload.set_exception(aiohttp.ClientPayloadError("the body is not valid HTTP"))
 
     @property
-    def should_close(self) -> bool:
-        """Also of one over which a request has not gone out whole: the next one must not follow it."""
-        return super().should_close or self._is_unsent
+    def is_unsent(self) -> bool:
+        """Whether a request has not gone out whole."""
+        return self.transport is not None and self.transport.get_write_buffer_size() > 0
 
     def close(self) -> None:
         """Ends it; what has not gone out yet is dropped, where aiohttp would send it to its end."""
-        if self._is_unsent:
+        if self.is_unsent:
             self.abort()
         else:
             super().close()
-
-    @property
-    def _is_unsent(self) -> bool:
-        return self.transport is not None and self.transport.get_write_buffer_size() > 0
 
 
 class Connector(aiohttp.TCPConnector):
@@ -62,7 +53,7 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory = partial(Connection, loop=self._loop)  # type: ignore[assignment]  # a kind of what it is
+        self._factory = partial(ClientProtocol, loop=self._loop)  # type: ignore[assignment]  # a kind of what it is
 
     async def _create_connection(
         self,
@@ -73,3 +64,8 @@ class Connector(aiohttp.TCPConnector):
         connection = await super()._create_connection(req, traces, timeout)
         self.opened += 1
         return connection
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        # Answered before the request had gone out whole: nothing may follow over this connection.
+        is_unsent = cast("ClientProtocol", protocol).is_unsent
+        super()._release(key, protocol, should_close=should_close or is_unsent)

@@ -22,6 +22,8 @@ from aiohttp.http import StreamWriter
 from aiohttp.typedefs import LooseHeaders
 from multidict import CIMultiDict
 
+from runestone.providers.connection import ClientProtocol
+
 MAX_HEADER = 32 * 1024
 """Bytes of one header line of an answer."""
 MAX_HEADERS = 256
@@ -55,8 +57,10 @@ async def exchange(request: BytesRequest, connection: Connection) -> ClientRespo
 
     Raises aiohttp.ClientError, OSError.
     """
+    protocol = cast("ClientProtocol", connection.protocol)
+    protocol.answered = False
     try:
-        cast("ResponseHandler", connection.protocol).set_response_params(
+        protocol.set_response_params(
             timer=request._timer,
             read_until_eof=True,
             read_bufsize=READ_BUFFER,

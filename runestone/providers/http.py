@@ -31,7 +31,7 @@ from runestone.errors import (
     Unavailable,
 )
 from runestone.providers.catalog import Auth
-from runestone.providers.connection import Connection
+from runestone.providers.connection import ClientProtocol
 from runestone.providers.credentials import Credential, Credentials
 from runestone.providers.exchange import BytesRequest, exchange, is_spoiled, replace
 from runestone.providers.pool import DEFAULT_LIMITS, Pool, PoolLimits
@@ -201,7 +201,7 @@ class HttpProvider:
         if connector.opened != opened:  # a kept connection is handed out without a pause
             self.pool.fresh += 1
             return await exchange(message, connection)
-        protocol = cast("Connection", connection.protocol)
+        protocol = cast("ClientProtocol", connection.protocol)
         try:
             response = await exchange(message, connection)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
