@@ -30,6 +30,7 @@ from runestone.edge.models import Models
 from runestone.edge.request import REQUEST_ID
 from runestone.edge.routes import application, routes
 from runestone.edge.running import Running
+from runestone.edge.stamp import Stamp
 from runestone.edge.telemetry import Metrics as MetricsEndpoint
 from runestone.errors import RunestoneError
 from runestone.gateway.access import Access
@@ -115,6 +116,7 @@ def build(configuration: Configuration) -> App:
     health = Health(providers=len(upstreams))
     running = Running()
     total = configuration.routing.timeouts.total
+    stamp = Stamp(limits.headers)
 
     def refused(request: web.Request, error: RunestoneError) -> None:
         metrics.failed(error.source, error.code or error.type)
@@ -128,7 +130,7 @@ def build(configuration: Configuration) -> App:
         _log.info("refused", extra={"fields": fields})
 
     table = routes(
-        Calls(gateway, max_body=configuration.server.max_body, total=total, running=running),
+        Calls(gateway, max_body=configuration.server.max_body, total=total, running=running, stamp=stamp),
         Batches(
             gateway,
             max_body=configuration.server.max_body,
@@ -145,7 +147,7 @@ def build(configuration: Configuration) -> App:
         CacheAdmin(cache, max_body=configuration.server.max_body),
     )
     middlewares: list[Middleware] = [Rescue(refused), Authenticate(key_ring_of(configuration.auth))]
-    app = application(table, middlewares, max_body=configuration.server.max_body, limit_headers=limits.headers)
+    app = application(table, middlewares, max_body=configuration.server.max_body, stamp=stamp)
     pools = {name: pool_of(entry, configuration) for name, entry in configuration.providers.items()}
     return App(app, health, running, upstreams, control, pools, tasks, caching, cache)
 

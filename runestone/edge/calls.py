@@ -17,8 +17,10 @@ from multidict import CIMultiDict
 from runestone.core.call import Call, Operation
 from runestone.core.reply import Blocks, Reply
 from runestone.dialects.passage import client_dialect
-from runestone.edge.request import CALL, read_call
+from runestone.edge.ready import Ready
+from runestone.edge.request import CALL, Reader
 from runestone.edge.running import Running, shutting_down
+from runestone.edge.stamp import Stamp
 from runestone.errors import ProviderError, RunestoneError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -26,7 +28,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 GRACE = 1.0
 """Seconds beyond a call's deadline in which a stream may say that the deadline has passed."""
 
-_JSON = ("Content-Type", "application/json")
 EVENTS = (
     ("Content-Type", "text/event-stream; charset=utf-8"),
     ("Cache-Control", "no-cache"),
@@ -36,16 +37,22 @@ EVENTS = (
 
 class Calls:
     """`gateway` is the chain of stages; `max_body` in bytes; `total` seconds a call may take; `running` knows the calls
-    that run.
+    that run; `stamp` is on every answer.
     """
 
     def __init__(
-        self, gateway: Callable[[Call], Awaitable[Reply]], *, max_body: int, total: float, running: Running
+        self,
+        gateway: Callable[[Call], Awaitable[Reply]],
+        *,
+        max_body: int,
+        total: float,
+        running: Running,
+        stamp: Stamp,
     ) -> None:
         self._gateway = gateway
-        self._total = total
+        self._reader = Reader(limit=max_body, total=total)
         self._running = running
-        self._max_body = max_body
+        self._stamp = stamp
 
     def handler(self, operation: Operation) -> Handler:
         """The aiohttp handler of `operation`."""
@@ -54,9 +61,12 @@ class Calls:
     async def _handle(self, request: web.Request, operation: Operation) -> web.StreamResponse:
         task = self._running.enter()
         try:
-            call = await read_call(request, operation, self._max_body, self._total)
+            call, is_known = await self._reader.read(request, operation)
             request[CALL] = call
-            return await self._answer(request, call, await self._gateway(call))
+            reply = await self._gateway(call)
+            if call.cache == "hit" and not is_known:
+                self._reader.remember(call)
+            return await self._answer(request, call, reply)
         except asyncio.CancelledError:
             if self._running.is_cut:
                 raise shutting_down() from None
@@ -70,7 +80,7 @@ class Calls:
         try:
             headers = [*reply.headers, *call_headers(call)]
             if reply.blocks is None:
-                return web.Response(status=reply.status, body=reply.body, headers=CIMultiDict([*headers, _JSON]))
+                return Ready(reply.body or b"", headers, self._stamp)
             response = EventStream(status=reply.status, headers=CIMultiDict([*headers, *EVENTS]))
             # The provider's waits have deadlines of their own; this one is for a client that does not read.
             async with asyncio.timeout(max(call.deadline - perf_counter(), 0.0) + GRACE):

@@ -19,6 +19,7 @@ from runestone.config.units import parse_duration
 from runestone.core.call import MAX_TAG, MAX_TAGS, Call, Caller, Operation
 from runestone.core.directives import NO_WISHES, Directives, parse
 from runestone.core.json import JsonObject
+from runestone.core.recent import LARGEST, Recent
 from runestone.dialects.body import parse_object
 from runestone.dialects.dialect import Dialect
 from runestone.dialects.passage import ANTHROPIC, OPENAI, client_dialect
@@ -29,6 +30,9 @@ STARTED = web.RequestKey("started", float)
 CALLER = web.RequestKey("caller", Caller)
 CREDENTIAL = web.RequestKey("credential", str)
 CALL = web.RequestKey("call", Call)
+
+MOST_KNOWN = 1024
+"""Bodies that are remembered as they were understood."""
 
 BODY_DEADLINE = 60.0
 """Seconds a client may take to send its body."""
@@ -79,7 +83,7 @@ async def read_body(request: web.Request, limit: int, types: frozenset[str] = JS
     content_type = request.content_type
     if content_type not in types and not content_type.endswith("+json"):
         raise BadRequest(f"the content-type must be application/json, not {content_type[:100]}")
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if "Content-Encoding" in request.headers and request.headers["Content-Encoding"].lower() != "identity":
         raise BadRequest("a compressed body is not accepted here; send it as it is", param="content-encoding")
     if (request.content_length or 0) > limit:
         raise TooLarge(f"the body is larger than {limit} bytes")
@@ -149,6 +153,11 @@ def call_of(head: Head, operation: Operation, body: bytes, fields: JsonObject, n
         problem = "must be a non-empty string" if "model" in fields else "is missing"
         raise BadRequest(f"'model' {problem}", param="model")
     client_dialect(operation).check(operation, fields)
+    return make_call(head, operation, body, fields, model)
+
+
+def make_call(head: Head, operation: Operation, body: bytes, fields: JsonObject, model: str) -> Call:
+    """The call of a body that has been checked."""
     return Call(
         id=head.id,
         operation=operation,
@@ -168,11 +177,30 @@ def call_of(head: Head, operation: Operation, body: bytes, fields: JsonObject, n
     )
 
 
-async def read_call(request: web.Request, operation: Operation, limit: int, total: float) -> Call:
-    """The call, with at most `limit` bytes, that may take `total` seconds. Raises ClientError."""
-    body = await read_body(request, limit)
-    fields = parse_object(body)
-    return call_of(head_of(request, total), operation, body, fields, request.match_info.get("model"))
+class Reader:
+    """Reads calls of at most `limit` bytes that may take `total` seconds. Bodies that were answered from memory are
+    remembered as they were understood: what is asked again and again is not parsed and checked anew.
+    """
+
+    def __init__(self, *, limit: int, total: float) -> None:
+        self._limit = limit
+        self._total = total
+        self._known: Recent[tuple[Operation, bytes], JsonObject] = Recent(MOST_KNOWN)
+
+    async def read(self, request: web.Request, operation: Operation) -> tuple[Call, bool]:
+        """The call, and whether its body was remembered. Raises ClientError."""
+        body = await read_body(request, self._limit)
+        named = request.match_info.get("model")
+        head = head_of(request, self._total)
+        known = self._known.get((operation, body)) if len(self._known) and len(body) <= LARGEST else None
+        if known is not None:
+            return make_call(head, operation, body, known, named or str(known["model"])), True
+        return call_of(head, operation, body, parse_object(body), named), False
+
+    def remember(self, call: Call) -> None:
+        """Takes note of a call that was answered from memory: it may well come again."""
+        if len(call.body) <= LARGEST and type(call.fields.get("model")) is str:
+            self._known.put((call.operation, call.body), call.fields)
 
 
 def _duration(headers: Mapping[str, str], name: str, least: float | None = None) -> float | None:

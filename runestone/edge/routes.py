@@ -5,19 +5,16 @@ Rule: a path that is not here does not exist; both listeners and both prefixes a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from runestone.core.call import ANONYMOUS, Caller, Operation
-from runestone.core.reply import Headers
+from runestone.core.call import Operation
 from runestone.edge.admin import VERBS, Admin, CacheAdmin
 from runestone.edge.batch import Batches
 from runestone.edge.calls import Calls, Handler
 from runestone.edge.health import Health
 from runestone.edge.models import Models
-from runestone.edge.request import CALLER, REQUEST_ID
+from runestone.edge.stamp import Stamp
 from runestone.edge.telemetry import Metrics
 
 AZURE = "/openai/deployments/{model}"
@@ -69,27 +66,11 @@ def routes(
 
 
 def application(
-    table: list[tuple[str, str, Handler]],
-    middlewares: list[Middleware],
-    *,
-    max_body: int,
-    limit_headers: Callable[[Caller], Headers],
+    table: list[tuple[str, str, Handler]], middlewares: list[Middleware], *, max_body: int, stamp: Stamp
 ) -> web.Application:
-    """The aiohttp application of the table. `limit_headers` are what answers to a limited key carry."""
-
-    async def stamp(request: web.Request, response: web.StreamResponse) -> None:
-        # What every answer carries: the request's id, as OpenAI's and as Anthropic's SDK reads it, who answered,
-        # limits.
-        identity = request.get(REQUEST_ID, "")
-        response.headers["x-request-id"] = identity
-        response.headers["request-id"] = identity
-        response.headers["Server"] = "runestone"
-        caller = request.get(CALLER, ANONYMOUS)
-        if caller is not ANONYMOUS:
-            response.headers.extend(limit_headers(caller))
-
+    """The aiohttp application of the table."""
     app = web.Application(middlewares=middlewares, client_max_size=max_body)
-    app.on_response_prepare.append(stamp)
+    app.on_response_prepare.append(stamp.prepare)
     for method, path, handler in table:
         if method == "GET":
             app.router.add_get(path, handler)  # and HEAD, which load balancers like to ask

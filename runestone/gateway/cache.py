@@ -23,6 +23,7 @@ from runestone.core.directives import NO_WISHES, Directives, forwarded, hit
 from runestone.core.fingerprint import fingerprint
 from runestone.core.json import JsonObject
 from runestone.core.names import Names
+from runestone.core.recent import LARGEST, Recent
 from runestone.core.reply import Reply
 from runestone.dialects.replay.forms import derived
 from runestone.errors import NotStored, RunestoneError
@@ -30,6 +31,8 @@ from runestone.gateway.pipeline import Next
 from runestone.gateway.playback import Playback
 
 Answers = Cache[Answer]
+Known = tuple[Operation, bytes, str, str, bool, str | None, tuple[tuple[str, str], ...] | None]
+"""All that a fingerprint is made of, as it came; a key's name stands for its tenant too."""
 
 CACHED = frozenset({Operation.CHAT, Operation.COMPLETIONS, Operation.MESSAGES})
 
@@ -51,6 +54,10 @@ class Tally:
     misses: int = 0
 
 
+MOST_KNOWN = 1024
+"""Fingerprints that are remembered by the bytes they were made of: what is asked all the time is not written anew."""
+
+
 class Keys:
     """Under what an answer is kept. `private`: providers that see the client's own credential."""
 
@@ -58,6 +65,7 @@ class Keys:
         self._names = names
         self._scope = scope
         self._private = private
+        self._known: Recent[Known, bytes] = Recent(MOST_KNOWN)
 
     def of(self, call: Call, fields: JsonObject) -> bytes:
         """The fingerprint of `call` if it had these fields. Raises NotFound for a model that is not there."""
@@ -67,6 +75,15 @@ class Keys:
             whose += ("credential", call.credential or "")
         return fingerprint(call.operation.value, whose, map(str, targets), call.headers, fields)
 
+    def known(self, call: Call) -> bytes | None:
+        """The fingerprint of a call with the same bytes, of the same caller, that was answered from memory before."""
+        return self._known.get(_known_by(call)) if len(self._known) and len(call.body) <= LARGEST else None
+
+    def remember(self, call: Call, key: bytes) -> None:
+        """Takes note of a call that was answered from memory: it may well come again."""
+        if 0 < len(call.body) <= LARGEST:
+            self._known.put(_known_by(call), key)
+
     def _whose(self, call: Call) -> tuple[str, ...]:
         if self._scope == "global":
             return ("global",)
@@ -75,6 +92,13 @@ class Keys:
         if self._scope == "tenant" and call.caller.tenant:
             return ("tenant", call.caller.tenant)
         return ("key", call.caller.name)
+
+
+def _known_by(call: Call) -> Known:
+    headers = call.headers
+    told = tuple(headers.items()) if headers else None
+    caller = call.caller
+    return call.operation, call.body, call.model, caller.name, caller is ANONYMOUS, call.credential, told
 
 
 class FromCache:
@@ -104,7 +128,8 @@ class FromCache:
         if wishes.no_store or call.fields.get("store") is True:  # `store` wants an effect at the provider
             say(call, "bypass", forwarded("bypass"))
             return await next(call)
-        call.fingerprint = key = self._keys.of(call, call.fields)
+        known = self._keys.known(call)
+        call.fingerprint = key = known or self._keys.of(call, call.fields)
         now = perf_counter()
         entry = self._answers.look(key, now)
         sent = self._form(key, entry, call) if entry is not None else None
@@ -112,6 +137,8 @@ class FromCache:
             return await self._ask(call, next, "request" if wishes.no_cache else "miss")
         if wishes is not NO_WISHES and not may_use(wishes, entry, now):
             return await self._ask_or_stale(call, next, "request", entry, sent)
+        if known is None:
+            self._keys.remember(call, key)
         if now < entry.expires or (wishes.max_stale and now < entry.expires + wishes.max_stale):
             return self._serve(call, entry, sent, now)
         revalidate = wishes.stale_while_revalidate

@@ -407,3 +407,32 @@ async def test_an_unknown_model_is_unknown_with_a_cache_too(
     """404, and nothing is kept."""
     gate, _ = await standing(gateway, provider)
     assert (await ask(http, gate, model="nobody")).status == 404
+
+
+async def test_what_is_remembered_of_a_body_is_no_shortcut_to_somebody_elses_answer(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """The same bytes a third and fourth time, by another key, with another header, to another endpoint or deployment:
+    each is its own question.
+    """
+    keys = "".join(f'[[auth.keys]]\nname = "{name}"\nkey = "env:{name.upper()}"\n' for name in ("a", "anonymous"))
+    up = await provider(answers)
+    gate = await gateway(
+        UP.format(up.url, 'models = ["m", "n"]\n') + CACHE + keys, {"A": "key-a", "ANONYMOUS": "key-anonymous"}
+    )
+    for _ in range(4):
+        await ask(http, gate)
+    assert len(up.requests) == 1
+    others: list[dict[str, Any]] = [
+        {"headers": {"authorization": "Bearer key-a"}},
+        {"headers": {"authorization": "Bearer key-anonymous"}},
+        {"headers": {"openai-beta": "x"}},
+        {"path": "/openai/deployments/n/chat/completions"},
+        {"path": "/v1/messages", "max_tokens": 5},
+    ]
+    for expected, other in enumerate(others, 2):
+        assert "fwd=miss" in (await ask(http, gate, **other)).cache, other
+        assert "hit" in (await ask(http, gate, **other)).cache, other
+        assert len(up.requests) == expected
+    assert (await ask(http, gate, {"cache-control": "no-store"})).cache == "runestone; fwd=bypass"
+    assert (await ask(http, gate)).cache.startswith("runestone; hit")

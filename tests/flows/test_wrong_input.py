@@ -227,7 +227,7 @@ async def test_a_fault_of_ours_tells_nothing(
     def broken(*_: object) -> None:
         raise RuntimeError("/etc/secret sk-123")
 
-    monkeypatch.setattr("runestone.edge.calls.read_call", broken)
+    monkeypatch.setattr("runestone.edge.request.Reader.read", broken)
     gate = await gateway(CONFIG)
     async with http.post(gate.url + "/v1/chat/completions", data=GOOD, headers=JSON) as response:
         assert response.status == 500

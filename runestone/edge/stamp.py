@@ -1,0 +1,29 @@
+"""What every answer carries: the request's id, as OpenAI's and as Anthropic's SDK reads it, who answers, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from runestone.core.call import ANONYMOUS, Caller
+from runestone.core.reply import Headers
+from runestone.edge.request import CALLER, REQUEST_ID
+
+
+class Stamp:
+    """`limit_headers` are what answers to a limited key carry."""
+
+    def __init__(self, limit_headers: Callable[[Caller], Headers]) -> None:
+        self._limit_headers = limit_headers
+
+    def headers(self, request: web.Request) -> Headers:
+        """The headers of any answer to `request`."""
+        identity = request.get(REQUEST_ID, "")
+        told = [("x-request-id", identity), ("request-id", identity), ("Server", "runestone")]
+        caller = request.get(CALLER, ANONYMOUS)
+        return told if caller is ANONYMOUS else told + self._limit_headers(caller)
+
+    async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Puts them on an answer (aiohttp's signal)."""
+        response.headers.extend(self.headers(request))
