@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from runestone import __version__
 from runestone.core.call import FREE
 from runestone.core.record import Record
+from runestone.telemetry.histogram import Histogram
 
 OTHER = "other"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -181,9 +182,9 @@ class Metrics:
 
     def batched(self, size: int, waits: Sequence[float]) -> None:
         """Takes note of a batch of embeddings and of how long each of them waited for it."""
-        self.batch_size.observe(size)
+        self.batch_size.labels().observe(size)
         for wait in waits:
-            self.batch_wait.observe(wait)
+            self.batch_wait.labels().observe(wait)
 
     def failed(self, source: str, code: str) -> None:
         """Counts a failure; also of requests that never became a call."""
@@ -197,4 +198,6 @@ class Metrics:
         return Counter(f"runestone_{name}", text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"runestone_{name}", text, labels, buckets=buckets, registry=self.registry)
+        histogram = Histogram(f"runestone_{name}", text, labels, buckets)
+        self.registry.register(histogram)
+        return histogram
