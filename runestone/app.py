@@ -148,7 +148,11 @@ def build(configuration: Configuration) -> App:
     )
     middlewares: list[Middleware] = [Rescue(refused), Authenticate(key_ring_of(configuration.auth))]
     app = application(table, middlewares, max_body=configuration.server.max_body, stamp=stamp)
-    pools = {name: pool_of(entry, configuration) for name, entry in configuration.providers.items()}
+    pools = {
+        name: pool_of(entry, configuration)
+        for name, entry in configuration.providers.items()
+        if isinstance(upstreams[name], HttpProvider)
+    }
     return App(app, health, running, upstreams, control, pools, tasks, caching, cache)
 
 

@@ -69,8 +69,9 @@ async def adaptive_batch(
                 running.add(spawn(f"batch from item {at}", one(at, part)))
                 at += len(part)
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            failures = [error for task in done if (error := task.exception()) is not None]
+            if failures:
+                raise failures[0]
     finally:
         for task in running:
             task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -126,6 +127,16 @@ async def test_a_batch_that_fails_ends_the_others() -> None:
     with pytest.raises(RuntimeError, match="boom"):
         await adaptive_batch([1, 2, 0], process, max_concurrency=3)
     assert cancelled == 2
+
+    async def all_fail(part: list[int]) -> list[int]:
+        raise RuntimeError("boom")
+
+    unheard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    with pytest.raises(RuntimeError, match="boom"):
+        await adaptive_batch([1, 2, 0], all_fail, max_concurrency=3)
+    gc.collect()
+    assert unheard == []
 
     async def forgets(part: list[int]) -> list[int]:
         return []

@@ -124,12 +124,12 @@ def _complete_cache(cache: Cache, faults: Faults, base: Path) -> Cache:
     if cache.warm is not None:
         problem = _unreadable(base / cache.warm)
         if problem:
-            faults.add_unless_known("cache.warm", problem)
+            faults.add("cache.warm", problem)
         cache = replace(cache, warm=str(base / cache.warm))
     if cache.persist is not None:
         problem = _unwritable(base / cache.persist)
         if problem:
-            faults.add_unless_known("cache.persist", problem)
+            faults.add("cache.persist", problem)
         cache = replace(cache, persist=str(base / cache.persist))
     return cache
 

@@ -50,6 +50,8 @@ def _parse(text: object, units: dict[str, Decimal], wanted: str) -> Decimal:
 
 def format_duration(seconds: float) -> str:
     """The shortest way to write it, so that reading it again gives the same number."""
+    if not seconds:
+        return "0s"
     exact = Decimal(repr(float(seconds)))
     for unit in ("d", "h", "m", "s", "ms"):
         if exact >= _SECONDS[unit] and exact % _SECONDS[unit] == 0:

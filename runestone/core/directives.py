@@ -70,6 +70,11 @@ def hit(ttl: float, detail: str = "") -> str:
     return f"runestone; hit; ttl={math.floor(ttl)}{said}"
 
 
+def refused() -> str:
+    """Cache-Status of a call that could only have been answered from memory, and was not."""
+    return 'runestone; detail="only-if-cached"'
+
+
 def forwarded(why: str, *, collapsed: bool = False) -> str:
     """Cache-Status of an answer that a provider gave; `why`: miss, stale, request or bypass."""
     return f"runestone; fwd={why}" + ("; collapsed" if collapsed else "")

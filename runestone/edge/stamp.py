@@ -26,4 +26,5 @@ class Stamp:
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Puts them on an answer (aiohttp's signal)."""
+        del response.headers["Server"]  # aiohttp's own
         response.headers.extend(self.headers(request))

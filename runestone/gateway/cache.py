@@ -19,7 +19,7 @@ from typing import Literal
 from runestone.core.answer import Answer, form_of
 from runestone.core.cache import Cache, Entry
 from runestone.core.call import ANONYMOUS, Call, Operation
-from runestone.core.directives import NO_WISHES, Directives, forwarded, hit
+from runestone.core.directives import NO_WISHES, Directives, forwarded, hit, refused
 from runestone.core.fingerprint import fingerprint
 from runestone.core.json import JsonObject
 from runestone.core.names import Names
@@ -160,7 +160,7 @@ class FromCache:
 
     async def _ask(self, call: Call, next: Next, why: str) -> Reply:  # noqa: A002
         if call.directives.only_if_cached:
-            say(call, "miss", forwarded("miss"))
+            say(call, "miss", refused())
             raise NotStored("nothing is kept for this call, and only-if-cached forbids to ask")
         self._tally.misses += 1
         call.joins = not call.directives.no_cache

@@ -19,6 +19,7 @@ import asyncio
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from runestone.core.answer import form_of
@@ -58,18 +59,17 @@ class Coalesce:
             call.cache_headers = (("Cache-Status", forwarded("miss", collapsed=True)),)
             before = perf_counter()
             try:
-                return await flight.join()
+                return await flight.join(call)
             finally:
-                call.target, call.attempts = flight.call.target, flight.call.attempts
+                flight.tell(call)
                 call.waited += perf_counter() - before
         flight = self._flights[key] = Flight(call, self._max_kept, lambda: self._flights.pop(key, None))
         flight.begin(next)
         try:
-            return await flight.join()
+            return await flight.join(call)
         finally:
-            own = flight.call
-            call.target, call.attempts, call.failures = own.target, own.attempts, own.failures
-            call.waited, call.cache_headers = own.waited, own.cache_headers
+            flight.tell(call)
+            call.waited, call.cache_headers = flight.call.waited, flight.call.cache_headers
 
 
 class Flight:
@@ -96,23 +96,35 @@ class Flight:
         self._task = spawn(f"flight of {self.call.id}", self._fly(next))
         self._task.add_done_callback(_look_at)
 
-    async def join(self) -> Reply:
+    def tell(self, call: Call) -> None:
+        """What has become of the provider call, into a client's own; what failed on the way is the first one's."""
+        own = self.call
+        call.target, call.attempts = own.target, own.attempts
+        if call.cache != "collapsed":
+            call.failures = own.failures
+
+    async def join(self, call: Call) -> Reply:
         """The answer for one more client, once its head is there. Raises what the provider call raises."""
         if self._task is None:
             raise InternalError("a flight was joined before it began")
         self._waiting += 1
         try:
-            reply = await asyncio.shield(self._task)
-            if reply.blocks is None:
-                return Reply(reply.status, list(reply.headers), reply.summary, body=reply.body)
-            listener = Listener(self, reply.blocks)
-            self._listeners.add(listener)
-            return Reply(reply.status, list(reply.headers), reply.summary, blocks=listener)
+            return self._part_of(await asyncio.shield(self._task), call)
         except RunestoneError as error:
             raise error.with_traceback(None) from None  # it is raised for many, and would grow by a frame each time
         finally:
             self._waiting -= 1
             self._end_if_deserted()
+
+    def _part_of(self, reply: Reply, call: Call) -> Reply:
+        """One client's own reply."""
+        if reply.blocks is None:
+            return Reply(reply.status, list(reply.headers), reply.summary, body=reply.body)
+        listener = Listener(self, reply.blocks)
+        self._listeners.add(listener)
+        own = Reply(reply.status, list(reply.headers), reply.summary, blocks=listener)
+        own.when_closed(partial(self._conclude, call))  # before the stages further out take notes
+        return own
 
     def leave(self, listener: Listener) -> None:
         """One client less."""
@@ -137,6 +149,12 @@ class Flight:
                 await self._sleep()
             else:
                 await self._read(listener.blocks)
+
+    def _conclude(self, call: Call, own: Reply, error: BaseException | None) -> None:
+        """A stream may have gone on elsewhere since its head went out (gateway/continuation.py)."""
+        self.tell(call)
+        if self._reply is not None:
+            own.summary = self._reply.summary
 
     async def _fly(self, next: Next) -> Reply:  # noqa: A002
         try:

@@ -16,7 +16,7 @@ import orjson
 from runestone.core.answer import Answer, Form
 from runestone.core.cache import Entry
 from runestone.core.call import Call, Operation
-from runestone.core.directives import NO_WISHES, forwarded, hit
+from runestone.core.directives import NO_WISHES, forwarded, hit, refused
 from runestone.core.fingerprint import of_item
 from runestone.core.reply import Reply
 from runestone.core.summary import Summary
@@ -55,7 +55,7 @@ class ItemsFromCache:
         if not missing:
             return _serve(call, fresh, now)
         if call.directives.only_if_cached:
-            say(call, "miss", forwarded("miss"))
+            say(call, "miss", refused())
             raise NotStored("not every item is kept for this call, and only-if-cached forbids to ask")
         self._tally.misses += len(missing)
         try:

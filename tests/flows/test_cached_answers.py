@@ -194,6 +194,7 @@ async def test_what_is_not_kept_is_not_asked_for_when_the_client_forbids_it(
     gate, up = await standing(gateway, provider)
     heard = await ask(http, gate, {"Cache-Control": "only-if-cached"})
     assert (heard.status, orjson.loads(heard.body)["error"]["code"]) == (504, "not_stored")
+    assert heard.cache == 'runestone; detail="only-if-cached"', "nothing was forwarded"
     assert up.requests == []
 
 

@@ -68,6 +68,30 @@ def said(stream: str) -> str:
     return "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
+async def test_with_a_cache_the_record_is_that_of_whoever_went_on(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """Collapsing hands a stream to its clients at its head; who ended it, and its tokens, are known at its end."""
+
+    async def counts(seen: Seen, wire: Wire) -> None:
+        await wire.begin_stream()
+        usage = (
+            b'data: {"id":"c2","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":7,"total_tokens":10}}\n\n'
+        )
+        await wire.chunk(chunk({"content": " down."}) + STOP + usage + DONE)
+        await wire.end_stream()
+
+    first, second = await provider(begins_then("closed")), await provider(counts)
+    gate = await gateway(two(first.url, second.url, more="[cache]\n"))
+    counted = {"stream_options": {"include_usage": True}}
+    assert said(await text_of(http, gate, **counted)) == "Rivers run down."
+    ok = 'cache="miss",endpoint="chat/completions",model="both",provider="second",status="200"'
+    assert await metric(http, gate, f"runestone_requests_total{{{ok}}}") == 1.0
+    assert await metric(http, gate, 'runestone_tokens_total{model="both",provider="second",type="output"}') == 7.0
+    assert said(await text_of(http, gate, **counted)) == "Rivers run down."
+    assert (len(first.requests), len(second.requests)) == (1, 1), "kept whole, as one stream"
+
+
 @pytest.mark.parametrize("end", ["closed", "reset", "error event"])
 async def test_a_stream_that_breaks_off_is_gone_on_with(
     end: str, gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
