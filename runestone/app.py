@@ -109,7 +109,7 @@ def build(configuration: Configuration) -> App:
         keys.append(limits)
     meter = Meter([metrics, CallLog()])
     savers = [
-        *cache_stages(configuration, caching, Refresher(tasks.start, meter)),
+        *cache_stages(configuration, caching, Refresher(tasks.start, [meter, *keys])),
         *batch_stages(configuration, names, metrics.batched),
     ]
     gateway = _gateway(configuration, upstreams, names, targets, metrics, [meter, *keys, *savers])

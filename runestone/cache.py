@@ -48,11 +48,11 @@ class ResponseCache:
                 keys,
                 freshness,
                 tally=self._tally,
-                playback=lambda answer, sent: Playback(answer, sent, 0.0),
+                playback=lambda answer, sent, within: Playback(answer, sent, 0.0, within),
                 refresh=_nothing_is_stale,
             ),
             Coalesce(max_kept=max_entry, joined=self._joined),
-            Store(self._answers, Terms(freshness=freshness, max_entry=max_entry, tool_calls=True)),
+            Store(self._answers, Terms(freshness=freshness, max_entry=max_entry, anything=True)),
         )
 
     async def get_or_compute(self, request: Mapping[str, object], compute: Compute, *, ttl: float | None = None) -> Any:

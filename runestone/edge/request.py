@@ -199,7 +199,7 @@ class Reader:
 
     def remember(self, call: Call) -> None:
         """Takes note of a call that was answered from memory: it may well come again."""
-        if len(call.body) <= LARGEST and type(call.fields.get("model")) is str:
+        if len(call.body) <= LARGEST and type(call.fields.get("model")) is str and call.fields["model"]:
             self._known.put((call.operation, call.body), call.fields)
 
 

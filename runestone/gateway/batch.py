@@ -52,9 +52,9 @@ class Item:
 
 @dataclass(slots=True, eq=False)
 class Shipment:
-    """A batch under way, and how many still wait for it."""
+    """A batch under way, and those it is for."""
 
-    waiting: int
+    items: list[Item]
     task: asyncio.Task[None] | None = None
 
 
@@ -150,7 +150,7 @@ class Group:
         while queue and window.due(len(queue), queue[0].came, now):
             items = [queue.popleft() for _ in range(min(self._most, len(queue)))]
             self._observe(len(items), [now - item.came for item in items])
-            batch = Shipment(len(items))
+            batch = Shipment(items)
             for item in items:
                 item.batch = batch
             window.begin()
@@ -212,8 +212,7 @@ class Group:
             if item in self._queue:
                 self._queue.remove(item)
             return
-        batch.waiting -= 1
-        if not batch.waiting and batch.task is not None:
+        if batch.task is not None and all(other.answer.done() for other in batch.items):
             batch.task.cancel()
 
 

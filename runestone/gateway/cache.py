@@ -11,8 +11,10 @@ counts as not there. What the client wishes (core/directives.py) comes before wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from time import perf_counter
 from typing import Literal
 
@@ -34,6 +36,7 @@ Answers = Cache[Answer]
 Known = tuple[Operation, bytes, str, str, bool, str | None, tuple[tuple[str, str], ...] | None]
 """All that a fingerprint is made of, as it came; a key's name stands for its tenant too."""
 
+_LONG = re.compile(rb"[0-9]{16}")
 CACHED = frozenset({Operation.CHAT, Operation.COMPLETIONS, Operation.MESSAGES})
 
 
@@ -73,6 +76,9 @@ class Keys:
         whose = self._whose(call)
         if self._private and any(target.provider in self._private for target in targets):
             whose += ("credential", call.credential or "")
+        if fields is call.fields and _LONG.search(call.body):
+            # Numbers beyond what a double holds are read as their neighbours; then the bytes themselves decide.
+            whose += (sha256(call.body).hexdigest(),)
         return fingerprint(call.operation.value, whose, map(str, targets), call.headers, fields)
 
     def known(self, call: Call) -> bytes | None:
@@ -111,7 +117,7 @@ class FromCache:
         freshness: Freshness,
         *,
         tally: Tally,
-        playback: Callable[[Answer, bytes], Playback],
+        playback: Callable[[Answer, bytes, float], Playback],
         refresh: Callable[[Call, Next], None],
     ) -> None:
         self._answers = answers
@@ -188,7 +194,7 @@ class FromCache:
         call.cache_headers = (("Cache-Status", status), ("Age", str(int(now - entry.stored))))
         if not call.stream:
             return Reply(200, [], answer.summary, body=sent)
-        return Reply(200, [], answer.summary, blocks=self._playback(answer, sent))
+        return Reply(200, [], answer.summary, blocks=self._playback(answer, sent, call.deadline - now))
 
 
 def may_use(wishes: Directives, entry: Entry[Answer], now: float) -> bool:

@@ -82,6 +82,8 @@ class Flight:
         self._task: asyncio.Task[Reply] | None = None
         self._reply: Reply | None = None
         self._waiting = 0  # for the answer's head
+        self._calls: list[Call] = []
+        """The clients' own calls, of those that still wait or listen; the first one pays."""
         self._listeners: set[Listener] = set()
         self._kept: list[bytes] = []
         self._first = 0  # the number of the oldest block that is kept
@@ -108,10 +110,14 @@ class Flight:
         if self._task is None:
             raise InternalError("a flight was joined before it began")
         self._waiting += 1
+        self._calls.append(call)
         try:
             return self._part_of(await asyncio.shield(self._task), call)
         except RunestoneError as error:
             raise error.with_traceback(None) from None  # it is raised for many, and would grow by a frame each time
+        except BaseException:
+            self._dismiss(call)
+            raise
         finally:
             self._waiting -= 1
             self._end_if_deserted()
@@ -153,8 +159,20 @@ class Flight:
     def _conclude(self, call: Call, own: Reply, error: BaseException | None) -> None:
         """A stream may have gone on elsewhere since its head went out (gateway/continuation.py)."""
         self.tell(call)
+        self._dismiss(call)
         if self._reply is not None:
             own.summary = self._reply.summary
+
+    def _dismiss(self, call: Call) -> None:
+        """One call has had its answer, or has left. If it was to pay for the provider's and left before the end, the
+        next one does: what the provider did is in somebody's record, and on somebody's limits.
+        """
+        if call not in self._calls:
+            return
+        paid = self._calls[0] is call
+        self._calls.remove(call)
+        if paid and self._calls and not self._is_over:
+            self._calls[0].cache = "miss"
 
     async def _fly(self, next: Next) -> Reply:  # noqa: A002
         try:

@@ -7,6 +7,7 @@ it would have ended: with an error event, or with the provider's own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from copy import copy
 from time import perf_counter
@@ -74,32 +75,41 @@ class Continued:
         self._left = MOST
         self._joiner: Joiner | None = None
         self._decoder = Decoder()
+        self._broken: tuple[ProviderError, bytes] | None = None
+        """Why the stream ended early, and what its provider said of it; until another target has taken it up."""
 
     async def next(self) -> bytes:
         while True:
-            said = told = b""
-            try:
-                block = await self._blocks.next()
-                if not block:
-                    return self._joined(self._decoder.finish())
-                broken = find_error(block) if self._left else None
-                if broken is None:
-                    if out := self._note(block):
-                        return out
-                    continue
-                said, told = broken.before, broken.rest
-                failure: ProviderError = StreamBroken("the provider's stream ended in an error event")
-            except ProviderError as error:
-                failure = error
-            out = self._note(said) if said else b""
+            # What broke stands on the object before anything is waited for: a reader that is cancelled while another
+            # target is asked has taken nothing with it, and the next one asks again (gateway/coalesce.py).
+            if self._broken is None and (out := await self._read()) is not None:
+                return out
+            if self._broken is None:
+                continue
+            failure, told = self._broken
             if await self._goes_on(failure):
-                if out:
-                    return out
+                self._broken = None
             elif told:  # the provider's own words about it are the end
                 self._left = 0
-                return out + told
+                self._broken = failure, b""
+                return told
             else:
                 raise failure
+
+    async def _read(self) -> bytes | None:
+        """The next block for the client, b"" at the end; None when there is nothing to say yet, or it broke off."""
+        try:
+            block = await self._blocks.next()
+        except ProviderError as error:
+            self._broken = error, b""
+            return None
+        if not block:
+            return self._joined(self._decoder.finish())
+        found = find_error(block) if self._left else None
+        if found is None:
+            return self._note(block) or None
+        self._broken = StreamBroken("the provider's stream ended in an error event"), found.rest
+        return self._note(found.before) or None
 
     def close(self) -> None:
         self._blocks.close()
@@ -146,6 +156,9 @@ class Continued:
             reply = await self._walk(own)
         except RunestoneError:
             return False
+        except asyncio.CancelledError:
+            self._left += 1  # nobody has answered, so the next reader may try as often
+            raise
         finally:
             call.attempts += own.attempts
             call.failures += own.failures

@@ -91,7 +91,7 @@ async def _ask(call: Call, next: Next, asked: Sequence[object], fresh: list[Foun
         reply = await next(own)
     finally:
         call.target, call.attempts, call.waited = own.target, own.attempts, own.waited
-        call.cache_headers = own.cache_headers
+        call.cache_headers, call.cache, call.failures = own.cache_headers, own.cache, own.failures
     parts = embeddings.split(reply.body or b"", wanted)
     if parts is None:
         reply.close()

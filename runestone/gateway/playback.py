@@ -10,18 +10,21 @@ from time import perf_counter
 
 from runestone.core.answer import Answer
 
+IN_TIME = 0.9
+"""Of the time a call has left, the share a paced stream may take."""
+
 
 class Playback:
-    """See Blocks. `speed`: times the recorded pace; 0 is at once."""
+    """See Blocks. `speed`: times the recorded pace, or more if it has to be over `within` seconds; 0 is at once."""
 
     __slots__ = ("_at", "_began", "_next", "_pace", "_sent", "_speed", "first_token")
 
-    def __init__(self, answer: Answer, sent: bytes, speed: float) -> None:
+    def __init__(self, answer: Answer, sent: bytes, speed: float, within: float) -> None:
         # The pace is that of the stream as it came; a form that was made of another one has none.
         is_recorded = bool(answer.pace) and answer.pace[-1][1] == len(sent)
         self._pace = answer.pace if speed and is_recorded else ((0.0, len(sent)),)
         self._sent = sent
-        self._speed = speed or 1.0
+        self._speed = max(speed or 1.0, self._pace[-1][0] / max(within * IN_TIME, 1e-3))
         self._next = 0
         self._at = 0
         self._began: float | None = None

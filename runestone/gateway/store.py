@@ -18,6 +18,7 @@ from runestone.core.directives import stored
 from runestone.core.reply import Blocks, Reply
 from runestone.core.summary import Summary
 from runestone.dialects import embeddings
+from runestone.dialects.finished import is_finished
 from runestone.dialects.replay.forms import is_with_usage
 from runestone.gateway.cache import Answers, Freshness
 from runestone.gateway.pipeline import Next
@@ -25,7 +26,9 @@ from runestone.gateway.pipeline import Next
 _TOOLS = re.compile(
     rb'"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{|"type"\s*:\s*"(?:tool_use|server_tool_use|mcp_tool_use)"'
 )
-_FILTERED = re.compile(rb'"(?:finish_reason|stop_reason)"\s*:\s*"(?:content_filter|refusal|safety|SAFETY)"')
+_FILTERED = re.compile(
+    rb'(?i)"(?:finish_reason|stop_reason)"\s*:\s*"(?:content_filter|refusal|safety|recitation|error)"'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class Terms:
     tool_calls: bool = False
     paced: bool = False
     """Whether it is noted when each block of a stream came."""
+    anything: bool = False
+    """Whether an answer may be anything that JSON can say, as those of programs are (runestone/cache.py)."""
 
 
 class Store:
@@ -51,7 +56,7 @@ class Store:
         if call.fingerprint is None or reply.status != 200:
             return reply
         if reply.blocks is not None:
-            reply.blocks = Recorded(reply.blocks, reply.summary, call, self, self._terms)
+            reply.blocks = Recorded(reply, reply.blocks, call, self, self._terms)
         elif reply.body is not None and (
             self._keep_items(call, reply.body) if call.items else self.keep(call, reply.body, reply.summary, ())
         ):
@@ -60,9 +65,9 @@ class Store:
 
     def keep(self, call: Call, sent: bytes, summary: Summary, pace: tuple[tuple[float, int], ...]) -> bool:
         """Keeps a whole answer, or a whole stream, if the terms allow it."""
-        if call.fingerprint is None or not self._is_kept(sent):
-            return False
         form = form_of(call)
+        if call.fingerprint is None or not self._is_kept(call, form, sent):
+            return False
         forms = {form: sent}
         if form is Form.STREAM and is_with_usage(call.operation, sent):
             forms[Form.STREAM_WITH_USAGE] = sent  # some providers count without being asked
@@ -81,10 +86,15 @@ class Store:
             kept |= keep(self._answers, self._terms, call, key, {Form.WHOLE: part}, embeddings.summary_of(part))
         return kept
 
-    def _is_kept(self, sent: bytes) -> bool:
-        if len(sent) > self._terms.max_entry or _FILTERED.search(sent):
+    def _is_kept(self, call: Call, form: Form, sent: bytes) -> bool:
+        terms = self._terms
+        if len(sent) > terms.max_entry:
             return False
-        return self._terms.tool_calls or not _TOOLS.search(sent)
+        if terms.anything:
+            return True
+        if _FILTERED.search(sent) or (not terms.tool_calls and _TOOLS.search(sent)):
+            return False
+        return form is not Form.WHOLE or is_finished(call.operation, sent)
 
 
 def keep(
@@ -97,6 +107,8 @@ def keep(
     pace: tuple[tuple[float, int], ...] = (),
 ) -> bool:
     """Puts an answer to `call` under `key`; False when it does not fit."""
+    if call.ttl == 0:
+        return False
     freshness, now = terms.freshness, perf_counter()
     expires = now + (freshness.ttl if call.ttl is None else call.ttl)
     wishes = call.directives
@@ -122,11 +134,11 @@ def keep(
 class Recorded:
     """The blocks of a stream, kept as they pass (see Blocks)."""
 
-    __slots__ = ("_began", "_blocks", "_call", "_kept", "_pace", "_size", "_store", "_summary", "_terms")
+    __slots__ = ("_began", "_blocks", "_call", "_kept", "_pace", "_reply", "_size", "_store", "_terms")
 
-    def __init__(self, blocks: Blocks, summary: Summary, call: Call, store: Store, terms: Terms) -> None:
+    def __init__(self, reply: Reply, blocks: Blocks, call: Call, store: Store, terms: Terms) -> None:
+        self._reply = reply  # its summary is that of whoever ends the stream
         self._blocks = blocks
-        self._summary = summary
         self._call = call
         self._store = store
         self._terms = terms
@@ -157,7 +169,7 @@ class Recorded:
                 self._kept = None
         else:
             self._kept = None
-            self._store.keep(self._call, b"".join(kept), self._summary, tuple(self._pace))
+            self._store.keep(self._call, b"".join(kept), self._reply.summary, tuple(self._pace))
         return block
 
     def close(self) -> None:

@@ -131,8 +131,8 @@ async def _given(line: Line, call: Call) -> Reply:
     return Reply(200, [], line.summary, body=line.sent)
 
 
-def _at_once(answer: Answer, sent: bytes) -> Playback:
-    return Playback(answer, sent, 0.0)
+def _at_once(answer: Answer, sent: bytes, within: float = 0.0) -> Playback:
+    return Playback(answer, sent, 0.0, within)
 
 
 def _nothing(call: Call, next: Next) -> None:  # noqa: A002

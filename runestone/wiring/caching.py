@@ -73,8 +73,8 @@ def cache_stages(configuration: Configuration, caching: Caching, refresher: Refr
         return []
     speed = told.replay_speed if told.replay == "paced" else 0.0
 
-    def playback(answer: Answer, sent: bytes) -> Playback:
-        return Playback(answer, sent, speed)
+    def playback(answer: Answer, sent: bytes, within: float) -> Playback:
+        return Playback(answer, sent, speed, within)
 
     freshness, tally = caching.terms.freshness, caching.tally
     stages: list[Stage] = [

@@ -230,7 +230,7 @@ async def test_what_is_sent_in_lines_answers_calls(kind: str, house: House) -> N
         {
             "endpoint": "/v1/completions",
             "request": {"model": "up/m", "prompt": "a"},
-            "response": {"choices": []},
+            "response": {"choices": [{"index": 0, "text": "b", "finish_reason": "stop"}]},
             **team,
         },
     ]

@@ -23,7 +23,7 @@ from runestone.gateway.pipeline import compose
 from runestone.gateway.playback import Playback
 from runestone.gateway.store import Store, Terms
 from tests.conftest import StartGateway, StartProvider
-from tests.flows.test_cached_answers import ASK, ask, standing
+from tests.flows.test_cached_answers import ANSWER, ASK, ask, standing
 from tests.flows.test_failing_providers import metric
 from tests.provider import Seen, Wire
 
@@ -34,7 +34,7 @@ async def test_eviction_under_load_mixes_nothing_up(
     """Forty callers, three hundred questions, fifty places: each answer is to its own question, and the bound holds."""
 
     async def echoes(seen: Seen, wire: Wire) -> None:
-        await wire.answer({"choices": [], "id": seen.json["messages"][0]["content"]})
+        await wire.answer({**ANSWER, "id": seen.json["messages"][0]["content"]})
 
     gate, up = await standing(gateway, provider, "[cache]\nmax_size = 50\n", echoes)
     wrong: list[str] = []
@@ -87,7 +87,7 @@ async def test_two_hundred_thousand_different_calls_leave_memory_flat() -> None:
                 keys,
                 freshness,
                 tally=Tally(),
-                playback=lambda answer, sent: Playback(answer, sent, 0.0),
+                playback=lambda answer, sent, within: Playback(answer, sent, 0.0, within),
                 refresh=lambda call, next: None,  # noqa: A006
             ),
             Coalesce(max_kept=1 << 20, joined=Joined()),
@@ -108,7 +108,7 @@ async def test_two_hundred_thousand_different_calls_leave_memory_flat() -> None:
 
 
 async def _answer(call: Call) -> Reply:
-    return Reply(200, [], Summary(), body=b'{"choices": []}' * 50)
+    return Reply(200, [], Summary(), body=orjson.dumps(ANSWER))
 
 
 async def test_a_failing_provider_does_not_empty_the_cache(

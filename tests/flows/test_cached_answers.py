@@ -222,8 +222,12 @@ TOOLS = {"index": 0, "message": {"role": "assistant", "tool_calls": [{"id": "t",
         {**TOOLS, "finish_reason": "stop"},
         {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "content_filter"},
         {"index": 0, "message": {"role": "assistant", "content": "x" * 3000}, "finish_reason": "stop"},
+        {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": None},
+        {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "error"},
+        {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "RECITATION"},
+        {"index": 0, "message": {"role": "assistant"}, "finish_reason": "stop", "error": {"message": "boom"}},
     ],
-    ids=["tool calls", "a forced tool call", "filtered", "too large"],
+    ids=["tools", "a forced tool", "filtered", "too large", "unfinished", "an error", "recitation", "error inside"],
 )
 async def test_what_is_never_kept(
     choice: dict[str, Any], gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
@@ -236,6 +240,48 @@ async def test_what_is_never_kept(
     gate, up = await standing(gateway, provider, CACHE + 'max_entry = "2KB"\n', script)
     for _ in range(2):
         assert (await ask(http, gate)).cache == "runestone; fwd=miss"
+    assert len(up.requests) == 2
+
+
+async def test_numbers_no_double_holds_are_compared_as_they_were_written(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """They go up as they came, so two that are read as one are two questions."""
+    gate, up = await standing(gateway, provider)
+    headers = {"content-type": "application/json"}
+    for number in (b"18446744073709551617", b"18446744073709551618", b"0.12345678901234567", b"0.123456789012345678"):
+        body = b'{"model":"up/m","messages":[{"role":"user","content":"hi"}],"top_kk":%b}' % number
+        async with http.post(gate.url + "/v1/chat/completions", data=body, headers=headers) as response:
+            assert "fwd=miss" in response.headers["Cache-Status"]
+    assert len(up.requests) == 4
+
+
+async def test_a_ttl_of_nothing_keeps_nothing_whatever_may_be_stale(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """`x-runestone-cache-ttl: 0s` beside stale-while-revalidate: nobody reads it afterwards."""
+    gate, up = await standing(gateway, provider, CACHE + 'stale_while_revalidate = "1h"\n')
+    await ask(http, gate, {"x-runestone-cache-ttl": "0s"})
+    assert (await ask(http, gate)).cache == "runestone; fwd=miss; stored"
+    assert len(up.requests) == 2
+
+
+async def test_a_refresh_counts_against_the_callers_limits(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """Asking anew behind a client's back is no way around its key; only-if-cached sends nothing up at all."""
+    keys = '[[auth.keys]]\nname = "a"\nkey = "env:A"\nrequests_per_minute = 4\n'
+    up = await provider(answers)
+    toml = UP.format(up.url, "") + SHORT + 'stale_while_revalidate = "1h"\n' + keys
+    gate = await gateway(toml, {"A": "key-a"})
+    mine = {"authorization": "Bearer key-a"}
+    await ask(http, gate, mine)
+    await ask(http, gate, {**mine, "cache-control": "only-if-cached"})
+    await ask(http, gate, mine)
+    await until(lambda: len(up.requests) == 2)
+    for _ in range(5):
+        await ask(http, gate, mine)
+    assert (await ask(http, gate, mine)).status == 429
     assert len(up.requests) == 2
 
 
@@ -383,6 +429,25 @@ async def test_paced_streams_come_as_they_came(
     second = await ask(http, gate, stream=True)
     assert second.body == first.body
     assert perf_counter() - began >= 3 * pause / 2 * 0.9
+    assert len(up.requests) == 1
+
+
+async def test_a_paced_stream_is_over_in_the_time_its_call_has(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """Slower than the call may take would be a stream without its end: it goes as fast as it must."""
+
+    async def script(seen: Seen, wire: Wire) -> None:
+        await wire.begin_stream()
+        await wire.chunk(chunk({"content": "a"}))
+        await asyncio.sleep(0.05)
+        await wire.chunk(STOP + DONE)
+        await wire.end_stream()
+
+    slow = '[cache]\nreplay = "paced"\nreplay_speed = 0.001\n'
+    gate, up = await standing(gateway, provider, slow, script)
+    first = await ask(http, gate, stream=True)
+    assert (await ask(http, gate, {"x-runestone-timeout": "400ms"}, stream=True)).body == first.body
     assert len(up.requests) == 1
 
 

@@ -185,6 +185,21 @@ async def test_the_last_to_leave_ends_the_call(stream: bool, held: Standing, man
         assert response.status == 200
 
 
+async def test_somebody_pays_when_the_first_one_has_left(held: Standing, many: aiohttp.ClientSession) -> None:
+    """The provider's tokens are counted once, for one of those who stayed."""
+    gate, up, source = held
+    first = asyncio.ensure_future(ask(many, gate))
+    await until(lambda: len(up.requests) == 1)
+    others = [asyncio.ensure_future(ask(many, gate)) for _ in range(2)]
+    await until(lambda: _joined(gate) == 2)
+    first.cancel()
+    await until(lambda: _running(gate) == 2)
+    source.release.set()
+    await asyncio.gather(*others)
+    tokens = 'runestone_tokens_total{model="up/*",provider="up",type="output"}'
+    assert await metric(many, gate, tokens) == 2
+
+
 async def test_followers_hear_the_leaders_error_once(
     gateway: StartGateway, provider: StartProvider, many: aiohttp.ClientSession
 ) -> None:

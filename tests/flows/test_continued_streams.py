@@ -68,6 +68,46 @@ def said(stream: str) -> str:
     return "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
+async def test_a_reader_that_leaves_while_another_target_is_asked_takes_no_text_with_it(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """Two clients on one stream; the text before the error event is in neither's hands when the first one goes."""
+    release = asyncio.Event()
+
+    async def both_at_once(seen: Seen, wire: Wire) -> None:
+        await wire.begin_stream()
+        await wire.chunk(ROLE + chunk({"content": "Rivers "}))
+        await release.wait()
+        error = b'data: {"error":{"message":"overloaded"}}\n\n'
+        await wire.chunk(chunk({"content": "run"}) + error)
+        await wire.end_stream()
+
+    answering = asyncio.Event()
+
+    async def waits(seen: Seen, wire: Wire) -> None:
+        await asyncio.wait(
+            (asyncio.ensure_future(answering.wait()), asyncio.ensure_future(wire.left(10))),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if answering.is_set():
+            await goes_on(seen, wire)
+
+    first, second = await provider(both_at_once), await provider(waits)
+    gate = await gateway(two(first.url, second.url, more="[cache]\n"))
+    async with http.post(gate.url + "/v1/chat/completions", json=ASK) as one:
+        await one.content.readany()
+        async with http.post(gate.url + "/v1/chat/completions", json=ASK) as other:
+            await other.content.readany()
+            release.set()
+            await until(lambda: len(second.requests) == 1)
+            one.close()
+            await until(lambda: len(gate.app.running._tasks) == 1)
+            answering.set()
+            rest = (await other.read()).decode()
+    assert said(rest) == "run down."
+    assert said(await text_of(http, gate)) == "Rivers run down."
+
+
 async def test_with_a_cache_the_record_is_that_of_whoever_went_on(
     gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
 ) -> None:

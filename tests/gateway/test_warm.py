@@ -87,7 +87,7 @@ class Bench:
                 keys,
                 freshness,
                 tally=self.tally,
-                playback=lambda answer, sent: Playback(answer, sent, 0.0),
+                playback=lambda answer, sent, within: Playback(answer, sent, 0.0, within),
                 refresh=lambda call, _: None,
             ),
             ItemsFromCache(self.answers, keys, freshness, tally=self.tally),
