@@ -52,13 +52,9 @@ class Ready(web.Response):
             or self.status != 200
         ):
             return None
-        lines = [
-            f"HTTP/1.1 200 OK\r\nContent-Length: {self._size}\r\nContent-Type: application/json",
-            f"Date: {rfc822_formatted_time()}",
-        ]
-        lines += [f"{name}: {value}" for name, value in self._stamp.headers(request)]
-        lines += [f"{name}: {value}" for name, value in self._told]
-        if self._headers:
-            lines += [f"{name}: {value}" for name, value in self._headers.items()]
-        head = "\r\n".join(lines) + "\r\n\r\n"
-        return head.encode("latin-1") if head.isascii() and head.count("\n") == len(lines) + 3 else None
+        told = [*self._stamp.headers(request), *self._told, *self._headers.items()]
+        lines = "".join([f"{name}: {value}\r\n" for name, value in told])
+        if not lines.isascii() or lines.count("\n") != len(told):
+            return None
+        first = f"HTTP/1.1 200 OK\r\nContent-Length: {self._size}\r\nContent-Type: application/json\r\n"
+        return f"{first}Date: {rfc822_formatted_time()}\r\n{lines}\r\n".encode()
