@@ -7,11 +7,8 @@ Rule: pure; a block is whole events, of either dialect.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
-
-from runestone.dialects.dialect import text
+from runestone.dialects.dialect import load_object, text
 from runestone.dialects.sse import Decoder, Event, encode
 
 
@@ -56,21 +53,13 @@ def find_error(block: bytes) -> Broken | None:
 
 
 def _is_error(event: Event) -> bool:
-    said = _load(event.data)
+    said = load_object(event.data)
     return event.name == "error" or (bool(said.get("error")) and not said.get("choices"))
 
 
 def _message(event: Event) -> str:
-    said = _load(event.data)
+    said = load_object(event.data)
     error = said.get("error", said)
     return (
         text(error.get("message") if isinstance(error, dict) else error) or "the provider's stream began with an error"
     )
-
-
-def _load(data: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}

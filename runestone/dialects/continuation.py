@@ -20,7 +20,7 @@ from runestone.core.call import Operation
 from runestone.core.json import JsonObject
 from runestone.core.tokens import estimate_tokens
 from runestone.core.upstream import Prefill
-from runestone.dialects.dialect import text
+from runestone.dialects.dialect import load_object, text
 from runestone.dialects.sse import Decoder, Event, encode
 
 
@@ -115,7 +115,7 @@ def _continue_completion(fields: dict[str, Any], events: list[Event]) -> Continu
 def _choices_so_far(events: list[Event], head: JsonObject) -> Iterator[dict[str, Any]]:
     """Every choice of the chunks; `head` takes what is the same in all of them. What is no chunk counts as finished."""
     for event in events:
-        chunk = _load(event.data)
+        chunk = load_object(event.data)
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
             yield {"finish_reason": "unknown"}
@@ -144,7 +144,7 @@ class _ChunkJoiner:
         self._owed = owed
 
     def feed(self, event: Event) -> Iterator[bytes]:
-        chunk = _load(event.data)
+        chunk = load_object(event.data)
         choices = chunk.get("choices")
         if not isinstance(choices, list):
             yield encode(event.data, event.name)
@@ -171,7 +171,7 @@ def _continue_messages(fields: dict[str, Any], events: list[Event]) -> Continuat
     words = _Text()
     is_open = has_begun = False
     for event in events:
-        said = _load(event.data)
+        said = load_object(event.data)
         kind = said.get("type")
         if kind == "message_start":
             has_begun = True
@@ -198,7 +198,7 @@ class _MessagesJoiner:
         self._shift = 0
 
     def feed(self, event: Event) -> Iterator[bytes]:
-        said = _load(event.data)
+        said = load_object(event.data)
         kind = said.get("type")
         if kind == "message_start" and self._has_begun:
             return
@@ -244,11 +244,3 @@ def _with_less(fields: dict[str, Any], said: str) -> dict[str, Any]:
         name: max(1, value - used) if name in _LIMITS and isinstance(value, int) else value
         for name, value in fields.items()
     }
-
-
-def _load(data: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import orjson
+
 from runestone.core.call import Operation
 from runestone.core.json import JsonObject
 from runestone.core.summary import Summary
@@ -114,6 +116,15 @@ def check_positive(fields: JsonObject, *names: str) -> None:
         value = fields.get(name)
         if isinstance(value, int) and value < 1:
             raise BadRequest(f"{name!r} must be at least 1", param=name)
+
+
+def load_object(data: bytes) -> dict[str, Any]:
+    """The JSON object in an event or an answer; {} for anything else, which is left to whoever reads it."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if type(value) is dict else {}
 
 
 def text(value: object) -> str | None:

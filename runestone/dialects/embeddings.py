@@ -8,14 +8,13 @@ Source: https://platform.openai.com/docs/api-reference/embeddings
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
 
 from runestone.core.json import JsonObject
 from runestone.core.summary import Summary
 from runestone.core.tokens import estimate_tokens
-from runestone.dialects.dialect import count, text
+from runestone.dialects.dialect import count, load_object, text
 from runestone.dialects.usage import read_chat
 
 
@@ -51,7 +50,7 @@ def weight(item: object) -> int:
 
 def split(answer: bytes, asked: Sequence[object]) -> list[bytes] | None:
     """The answer to each item, in the order they were asked; None when the answer does not hold just one for each."""
-    whole = _load(answer)
+    whole = load_object(answer)
     data = whole.get("data")
     if not isinstance(data, list) or len(data) != len(asked) or not all(isinstance(one, dict) for one in data):
         return None
@@ -77,7 +76,7 @@ def split(answer: bytes, asked: Sequence[object]) -> list[bytes] | None:
 
 def join(answers: Sequence[bytes]) -> bytes:
     """One answer of the answers to its items, in order."""
-    parts = [_load(answer) for answer in answers]
+    parts = [load_object(answer) for answer in answers]
     data = [{**part["data"][0], "index": place} for place, part in enumerate(parts)]
     usages = [usage for part in parts if isinstance(usage := part.get("usage"), dict)]
     whole = {**parts[-1], "data": data}
@@ -90,7 +89,7 @@ def join(answers: Sequence[bytes]) -> bytes:
 
 def summary_of(answer: bytes) -> Summary:
     """What an answer says of itself."""
-    whole = _load(answer)
+    whole = load_object(answer)
     summary = Summary(model=text(whole.get("model")), response_id=text(whole.get("id")))
     read_chat(whole.get("usage"), summary)
     return summary
@@ -104,11 +103,3 @@ def shared(total: int, weights: Sequence[int]) -> list[int]:
     for place in remainders[: total - sum(parts)]:
         parts[place] += 1
     return parts
-
-
-def _load(answer: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(answer)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}

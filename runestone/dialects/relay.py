@@ -17,7 +17,7 @@ import orjson
 
 from runestone.core.call import Operation
 from runestone.core.summary import Summary
-from runestone.dialects.dialect import Dialect, count, text
+from runestone.dialects.dialect import Dialect, count, load_object, text
 from runestone.dialects.sse import Decoder
 from runestone.dialects.usage import read_chat, read_messages
 from runestone.errors import ProviderError, ProviderFailed, StreamBroken
@@ -92,7 +92,7 @@ class OpenAIRelay(Relay):
             if data == b"[DONE]":
                 done = True
                 continue
-            self._read(_load(data))
+            self._read(load_object(data))
             if self.summary.finish_reason is not None:
                 break  # what comes after the finish (usage, the end marker) has been read
         if self.failure is not None:
@@ -119,7 +119,7 @@ class OpenAIRelay(Relay):
     def _note_finished(self, block: bytes) -> None:
         if b'"finish_reason"' in block:
             for event in Decoder().feed(block):
-                for choice in _choices(_load(event.data)):
+                for choice in _choices(load_object(event.data)):
                     if choice.get("finish_reason"):
                         self._finished.add(count(choice.get("index")))
 
@@ -147,8 +147,8 @@ class AnthropicRelay(Relay):
 
     def finish(self) -> bytes:
         done = False
-        latest = [_load(data) for data in _last_events(self._recent, self._recent.maxlen or 0)]
-        first = [_load(event.data) for event in Decoder().feed(self._start or b"")]
+        latest = [load_object(data) for data in _last_events(self._recent, self._recent.maxlen or 0)]
+        first = [load_object(event.data) for event in Decoder().feed(self._start or b"")]
         for event in (*first, *reversed(latest)):
             kind = event.get("type")
             if kind == "message_stop":
@@ -191,15 +191,6 @@ def _load_leniently(body: bytes) -> object:
         return json.loads(body.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
         raise ProviderFailed("the provider's answer is not JSON") from None
-
-
-def _load(data: bytes) -> dict[str, Any]:
-    """The object in an event; {} for anything else, which is left to the client."""
-    try:
-        chunk = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return {}
-    return chunk if type(chunk) is dict else {}
 
 
 def _last_events(blocks: Collection[bytes], most: int) -> Iterator[bytes]:

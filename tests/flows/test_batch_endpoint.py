@@ -556,8 +556,7 @@ async def test_a_client_that_does_not_read_is_ended(
     )
     writer.write(head % len(body) + body)
     await until(lambda: up.open == 4)
-    await asyncio.sleep(0.4)
-    assert up.open == 4
+    assert await settled(lambda: up.open) == 4
     await until(lambda: up.open == 0 and not running_lines())
     assert len(up.requests) == 4
     writer.close()

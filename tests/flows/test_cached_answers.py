@@ -502,3 +502,14 @@ async def test_what_is_remembered_of_a_body_is_no_shortcut_to_somebody_elses_ans
         assert len(up.requests) == expected
     assert (await ask(http, gate, {"cache-control": "no-store"})).cache == "runestone; fwd=bypass"
     assert (await ask(http, gate)).cache.startswith("runestone; hit")
+
+
+async def test_a_remembered_body_is_still_wrong_where_it_is_wrong(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """An empty model is none, though a deployment's path made the same bytes a good call before."""
+    up = await provider(answers)
+    gate = await gateway(UP.format(up.url, 'models = ["n"]\n') + CACHE)
+    for _ in range(3):
+        assert (await ask(http, gate, path="/openai/deployments/n/chat/completions", model="")).status == 200
+    assert (await ask(http, gate, model="")).status == 400

@@ -241,3 +241,55 @@ async def test_a_failing_provider_is_told_to_all_of_a_batch(
     assert statuses.count(200) == 5
     assert statuses.count(502) + statuses.count(503) == 10
     assert len(up.requests) <= 8
+
+
+async def test_the_last_to_leave_ends_a_halved_batch(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """One half has been answered; when everybody of the other half has left, its call ends within a second."""
+    gate, up, source = await standing(gateway, provider, TOGETHER + 'default_size = 4\ntimeout = "5s"\n')
+    source.gate.clear()
+    first = [asyncio.ensure_future(embed(http, gate, f"first {number}")) for number in range(5)]
+    await until(lambda: len(up.requests) == 5)
+    hung = asyncio.Event()
+
+    async def halves(seen: Seen, wire: Wire) -> None:
+        asked = seen.json["input"]
+        if isinstance(asked, list) and len(asked) == 4:
+            await wire.answer({"error": {"message": "too long"}}, status=400)
+        elif "text 2" in asked:
+            hung.set()
+            await wire.left()
+            wire.close()
+        else:
+            await source.script(seen, wire)
+
+    waiting = [asyncio.ensure_future(embed(http, gate, f"text {number}")) for number in range(4)]
+    await until(lambda: len(gate.app.running._tasks) == 9)
+    up.script = halves
+    source.gate.set()
+    await asyncio.gather(*first, *waiting[:2])
+    await hung.wait()
+    for call in waiting[2:]:
+        call.cancel()
+    await until(lambda: not gate.app.upstreams["up"].pool.active, seconds=1.0)  # type: ignore[attr-defined]
+
+
+async def test_what_was_missing_and_came_with_somebody_elses_call_costs_nothing(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """One item is kept, the other is on its way for another caller: two provider calls, and two calls' tokens."""
+    gate, up, source = await standing(gateway, provider, KEPT)
+    await embed(http, gate, "a")
+    source.gate.clear()
+    leads = asyncio.ensure_future(embed(http, gate, "b"))
+    await until(lambda: len(up.requests) == 2)
+    follows = asyncio.ensure_future(embed(http, gate, ["a", "b"]))
+    await until(lambda: gate.app.caching.joined.count == 1)
+    source.gate.set()
+    await leads
+    status, answer, cache = await follows
+    assert (status, cache) == (200, "runestone; fwd=miss; collapsed")
+    assert [one["embedding"] for one in answer["data"]] == [vector("a"), vector("b")]
+    assert len(up.requests) == 2
+    assert await metric(http, gate, 'runestone_tokens_total{model="up/*",provider="up",type="input"}') == 14
