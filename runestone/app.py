@@ -27,7 +27,7 @@ from runestone.edge.health import Health
 from runestone.edge.middleware.authenticate import Authenticate
 from runestone.edge.middleware.rescue import Rescue
 from runestone.edge.models import Models
-from runestone.edge.request import REQUEST_ID
+from runestone.edge.request import VISIT
 from runestone.edge.routes import application, routes
 from runestone.edge.running import Running
 from runestone.edge.stamp import Stamp
@@ -121,7 +121,7 @@ def build(configuration: Configuration) -> App:
     def refused(request: web.Request, error: RunestoneError) -> None:
         metrics.failed(error.source, error.code or error.type)
         fields = {
-            "id": request.get(REQUEST_ID),
+            "id": request[VISIT].id,
             "method": request.method,
             "path": request.path[:200],
             "status": error.status,

@@ -59,9 +59,12 @@ FREE = frozenset({"hit", "stale", "collapsed"})
 """What the cache did when a call has cost nothing at a provider (see Call.cache)."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Call:
-    """One call on its way through the stages. Times are seconds of `time.perf_counter`."""
+    """One call on its way through the stages. Times are seconds of `time.perf_counter`.
+
+    Without slots on purpose: what has not happened yet costs nothing, as it stands in the class.
+    """
 
     id: str
     operation: Operation
@@ -84,31 +87,32 @@ class Call:
     tags: tuple[str, ...] = ()
     """What the client calls its answer (`x-runestone-tags`), to clear it by."""
 
-    # what happened
-    fingerprint: bytes | None = None
-    """What the answer is kept under; None when it is not kept."""
-    items: tuple[bytes, ...] = ()
-    """Under what the answers to the single items of an embeddings call are kept."""
-    joins: bool = False
-    """Whether the same question in flight may answer this one."""
-    cache: str = "none"
-    """What the cache did: hit, stale, miss, collapsed, bypass; none where it has no part."""
-    cache_headers: Sequence[tuple[str, str]] = ()
-    """Cache-Status, and Age on a hit."""
-    targets: tuple[Target, ...] = ()
-    resilience: Resilience = PLAIN
-    """What is done when targets do badly."""
-    has_next: bool = False
-    """Whether another target can be asked if this attempt fails."""
-    goes_on: bool = False
-    """Whether the last message is an answer that broke off, to be continued and not answered."""
-    target: Target | None = None
-    attempts: int = 0
-    failures: list[tuple[Target, str]] = field(default_factory=list)
-    """Attempts that failed: where, and with which error code."""
-    waited: float = 0.0
-    """Seconds spent waiting for providers, up to the head of the answer."""
-    head: float | None = None
-    """Seconds to the answer's head that were not spent waiting; set when the head is known."""
-    deadline: float = field(default=float("inf"))
+    deadline: float = float("inf")
     """When the whole call must be over, all attempts included."""
+
+    # what happened
+    fingerprint: bytes | None = field(default=None, init=False)
+    """What the answer is kept under; None when it is not kept."""
+    items: tuple[bytes, ...] = field(default=(), init=False)
+    """Under what the answers to the single items of an embeddings call are kept."""
+    joins: bool = field(default=False, init=False)
+    """Whether the same question in flight may answer this one."""
+    cache: str = field(default="none", init=False)
+    """What the cache did: hit, stale, miss, collapsed, bypass; none where it has no part."""
+    cache_headers: Sequence[tuple[str, str]] = field(default=(), init=False)
+    """Cache-Status, and Age on a hit."""
+    targets: tuple[Target, ...] = field(default=(), init=False)
+    resilience: Resilience = field(default=PLAIN, init=False)
+    """What is done when targets do badly."""
+    has_next: bool = field(default=False, init=False)
+    """Whether another target can be asked if this attempt fails."""
+    goes_on: bool = field(default=False, init=False)
+    """Whether the last message is an answer that broke off, to be continued and not answered."""
+    target: Target | None = field(default=None, init=False)
+    attempts: int = field(default=0, init=False)
+    failures: tuple[tuple[Target, str], ...] = field(default=(), init=False)
+    """Attempts that failed: where, and with which error code."""
+    waited: float = field(default=0.0, init=False)
+    """Seconds spent waiting for providers, up to the head of the answer."""
+    head: float | None = field(default=None, init=False)
+    """Seconds to the answer's head that were not spent waiting; set when the head is known."""

@@ -12,7 +12,7 @@ from aiohttp import web
 from runestone.core.call import ANONYMOUS
 from runestone.core.json import JsonObject
 from runestone.dialects.body import parse_object
-from runestone.edge.request import CALLER, JSON, read_body
+from runestone.edge.request import JSON, VISIT, read_body
 from runestone.errors import BadRequest, Forbidden, Unauthorized
 
 VERBS = ("drain", "resume", "reset")
@@ -86,9 +86,9 @@ class CacheAdmin:
 
 
 def _refuse_others(request: web.Request) -> None:
-    if request[CALLER].admin:
+    if request[VISIT].caller.admin:
         return
-    if request[CALLER] is ANONYMOUS:
+    if request[VISIT].caller is ANONYMOUS:
         raise Unauthorized("the admin endpoints need a key with admin = true", code="missing_authorization")
     raise Forbidden("this key may not use the admin endpoints")
 

@@ -18,7 +18,7 @@ from runestone.core.call import Call, Operation
 from runestone.core.reply import Blocks, Reply
 from runestone.dialects.passage import client_dialect
 from runestone.edge.ready import Ready
-from runestone.edge.request import CALL, Reader
+from runestone.edge.request import VISIT, Reader
 from runestone.edge.running import Running, shutting_down
 from runestone.edge.stamp import Stamp
 from runestone.errors import ProviderError, RunestoneError
@@ -62,7 +62,7 @@ class Calls:
         task = self._running.enter()
         try:
             call, is_known = await self._reader.read(request, operation)
-            request[CALL] = call
+            request[VISIT].call = call
             reply = await self._gateway(call)
             if call.cache == "hit" and not is_known:
                 self._reader.remember(call)

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from runestone.core.json import JsonObject
 from runestone.core.names import Names
-from runestone.edge.request import CALLER
+from runestone.edge.request import VISIT
 from runestone.errors import NotFound
 from runestone.gateway.access import Access
 
@@ -42,7 +42,7 @@ class Models:
         found = dict.fromkeys(self._names.names())
         for provider, (_, listed) in self._listed.items():
             found.update(dict.fromkeys(self._asked_as(provider, model) for model in listed))
-        names = [name for name in found if self._access.allows(request[CALLER], name)]
+        names = [name for name in found if self._access.allows(request[VISIT].caller, name)]
         return _json(
             {
                 "object": "list",
@@ -56,7 +56,7 @@ class Models:
     async def one(self, request: web.Request) -> web.Response:
         """One name. Raises NotFound."""
         name = request.match_info["id"]
-        if not self._access.allows(request[CALLER], name):
+        if not self._access.allows(request[VISIT].caller, name):
             raise NotFound(f"the model {name[:200]!r} does not exist here", param="model", code="model_not_found")
         return _json(self._describe(name))
 

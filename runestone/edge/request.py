@@ -9,6 +9,7 @@ import asyncio
 import random
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
 from runestone.config.units import parse_duration
-from runestone.core.call import MAX_TAG, MAX_TAGS, Call, Caller, Operation
+from runestone.core.call import ANONYMOUS, MAX_TAG, MAX_TAGS, Call, Caller, Operation
 from runestone.core.directives import NO_WISHES, Directives, parse
 from runestone.core.json import JsonObject
 from runestone.core.recent import LARGEST, Recent
@@ -25,11 +26,22 @@ from runestone.dialects.dialect import Dialect
 from runestone.dialects.passage import ANTHROPIC, OPENAI, client_dialect
 from runestone.errors import BadRequest, TooLarge
 
-REQUEST_ID = web.RequestKey("request_id", str)
-STARTED = web.RequestKey("started", float)
-CALLER = web.RequestKey("caller", Caller)
-CREDENTIAL = web.RequestKey("credential", str)
-CALL = web.RequestKey("call", Call)
+
+@dataclass(slots=True, eq=False)
+class Visit:
+    """What the middlewares and the handler have found out about a request."""
+
+    id: str
+    started: float
+    """Seconds of `time.perf_counter`."""
+    caller: Caller = ANONYMOUS
+    credential: str | None = None
+    """The client's own, for providers with `passthrough`; never a key of ours."""
+    call: Call | None = None
+    """The call it became, if it became one."""
+
+
+VISIT = web.RequestKey("visit", Visit)
 
 MOST_KNOWN = 1024
 """Bodies that are remembered as they were understood."""
@@ -130,14 +142,14 @@ class Head(NamedTuple):
 
 def head_of(request: web.Request, total: float) -> Head:
     """The head, of a call that may take `total` seconds. Raises BadRequest for what it cannot mean."""
-    headers = request.headers
+    headers, visit = request.headers, request[VISIT]
     timeout = _duration(headers, "x-runestone-timeout")
     return Head(
-        request[REQUEST_ID],
-        request[CALLER],
+        visit.id,
+        visit.caller,
         {name: headers[name] for name in _FORWARDED if name in headers},
-        request.get(CREDENTIAL),
-        request[STARTED],
+        visit.credential,
+        visit.started,
         timeout,
         total if timeout is None else min(total, timeout),
         parse(", ".join(headers.getall("Cache-Control"))) if "Cache-Control" in headers else NO_WISHES,

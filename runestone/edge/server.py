@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from runestone.dialects.passage import OPENAI
+from runestone.edge.dispatch import Dispatch
 from runestone.errors import BadRequest, InternalError, RunestoneError, TooLarge
 
 HTTP_LIMITS: Final[Mapping[str, Any]] = MappingProxyType(
@@ -73,7 +74,7 @@ class Runner(web.AppRunner):
         loop = asyncio.get_running_loop()
         options = {name: value for name, value in self._kwargs.items() if name != "access_log_class"}
         return Server(
-            self.app._handle,  # type: ignore[arg-type]  # as aiohttp itself passes it
+            Dispatch(self.app),  # type: ignore[arg-type]  # where aiohttp itself passes the application's own
             request_factory=self.app._make_request,
             loop=loop,
             **options,

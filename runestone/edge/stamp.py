@@ -8,7 +8,7 @@ from aiohttp import web
 
 from runestone.core.call import ANONYMOUS, Caller
 from runestone.core.reply import Headers
-from runestone.edge.request import CALLER, REQUEST_ID
+from runestone.edge.request import VISIT
 
 
 class Stamp:
@@ -19,9 +19,9 @@ class Stamp:
 
     def headers(self, request: web.Request) -> Headers:
         """The headers of any answer to `request`."""
-        identity = request.get(REQUEST_ID, "")
+        visit = request.get(VISIT)
+        identity, caller = (visit.id, visit.caller) if visit is not None else ("", ANONYMOUS)
         told = [("x-request-id", identity), ("request-id", identity), ("Server", "runestone")]
-        caller = request.get(CALLER, ANONYMOUS)
         return told if caller is ANONYMOUS else told + self._limit_headers(caller)
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:

@@ -181,7 +181,7 @@ class Group:
         asked = [(embeddings.items(item.call.fields) or [None])[0] for item in items]
         call.fields = embeddings.asking(call.fields, asked)
         call.body = orjson.dumps(call.fields)
-        call.failures = []
+        call.failures = ()
         try:
             reply = await self._next(call)
             parts = [reply.body or b""] if len(items) == 1 else embeddings.split(reply.body or b"", asked)
@@ -219,5 +219,5 @@ class Group:
 def _tell(call: Call, batch: Call) -> None:
     """What became of the batch, into one caller's own call."""
     call.target, call.attempts = batch.target, batch.attempts
-    call.failures = list(batch.failures)
+    call.failures = batch.failures
     call.waited += batch.waited

@@ -150,7 +150,7 @@ class Continued:
         own = copy(call)
         own.fields, own.body, own.goes_on = how.fields, orjson.dumps(how.fields), how.is_prefilled
         own.targets = (*(target for target in call.targets if target != broken), broken)
-        own.attempts, own.failures = 0, [(broken, failure.code or failure.type)]
+        own.attempts, own.failures = 0, ((broken, failure.code or failure.type),)
         self._reply.close(failure)
         try:
             reply = await self._walk(own)

@@ -55,7 +55,7 @@ class Fallback:
                 try:
                     return await next(call)
                 except RunestoneError as error:
-                    call.failures.append((call.target, error.code or error.type))
+                    call.failures += ((call.target, error.code or error.type),)
                     if not _may_move(error, call) or perf_counter() >= call.deadline:
                         raise
                     failure = error

@@ -51,7 +51,7 @@ class Hedge:
             own = attempts[winner]
             call.target, call.waited = own.target, own.waited
             call.attempts = sum(made.attempts for made in attempts.values())
-            call.failures = [failure for made in attempts.values() for failure in made.failures]
+            call.failures = tuple(failure for made in attempts.values() for failure in made.failures)
             del attempts[winner]
             return winner.result()
         finally:
@@ -61,7 +61,7 @@ class Hedge:
         own = copy(call)
         at = turn % len(call.targets)
         own.targets = call.targets[at:] + call.targets[:at]
-        own.attempts, own.failures = 0, []
+        own.attempts, own.failures = 0, ()
         attempt = spawn(f"attempt {turn} of {call.id}", _ask(next, own))
         attempts[attempt] = own
         return attempt

@@ -40,25 +40,26 @@ class Meter:
     def _observe(self, call: Call, reply: Reply | None, error: BaseException | None) -> None:
         status, code, source = _outcome(reply, error)
         first = reply.blocks.first_token if reply is not None and reply.blocks is not None else None
+        target = call.target
         record = Record(
-            id=call.id,
-            operation=call.operation,
-            stream=call.stream,
-            model=call.model,
-            provider=call.target.provider if call.target else None,
-            target_model=call.target.model if call.target else None,
-            caller=call.caller.name,
-            status=status,
-            error=code,
-            source=source,
-            attempts=call.attempts,
-            failures=tuple(call.failures),
-            duration=perf_counter() - call.started,
-            waited=call.waited,
-            head=call.head,
-            first_token=first - call.started if first is not None else None,
-            summary=reply.summary if reply is not None else _NOTHING,
-            cache=call.cache,
+            call.id,
+            call.operation,
+            call.stream,
+            call.model,
+            target.provider if target is not None else None,
+            target.model if target is not None else None,
+            call.caller.name,
+            status,
+            code,
+            source,
+            call.attempts,
+            call.failures,
+            perf_counter() - call.started,
+            call.waited,
+            call.head,
+            first - call.started if first is not None else None,
+            reply.summary if reply is not None else _NOTHING,
+            call.cache,
         )
         for observer in self._observers:
             try:

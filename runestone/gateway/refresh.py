@@ -38,7 +38,7 @@ class Refresher:
         own.id = f"{call.id}-refresh"
         own.started = perf_counter()
         own.deadline = own.started + (call.deadline - call.started)
-        own.failures, own.cache_headers = [], ()
+        own.failures, own.cache_headers = (), ()
         own.joins, own.cache, own.target = True, "miss", None
         self._running.add(key)
         self._start(f"refresh {own.id}", self._refresh(own, next, key))

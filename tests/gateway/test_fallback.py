@@ -145,7 +145,11 @@ async def test_retries_come_after_every_target_was_asked() -> None:
     assert await fallback(retries=2, counted=counted)(call, attempts) is REPLY
     assert attempts.asked == [A, B, A, B]
     assert counted == ["failover", "retry", "retry"]
-    assert call.failures == [(A, "provider_error"), (B, "provider_error"), (A, "provider_error")]
+    assert call.failures == (
+        (A, "provider_error"),
+        (B, "provider_error"),
+        (A, "provider_error"),
+    )
 
 
 async def test_retries_live_inside_a_budget() -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 from runestone.core.call import ANONYMOUS
 from runestone.core.keys import KeyRing
 from runestone.edge.calls import Handler
-from runestone.edge.request import CALLER, CREDENTIAL, credential
+from runestone.edge.request import VISIT, credential
 
 _OPEN = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 
@@ -26,11 +26,9 @@ class Authenticate:
         self._keys = keys
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in _OPEN:
-            request[CALLER] = ANONYMOUS
-            return await handler(request)
-        presented = credential(request.headers)
-        caller = request[CALLER] = self._keys.identify(presented, datetime.now(UTC))
-        if presented is not None and caller is ANONYMOUS:  # a key of ours is for us, and never goes to a provider
-            request[CREDENTIAL] = presented
+        if request.path not in _OPEN:
+            presented, visit = credential(request.headers), request[VISIT]
+            visit.caller = self._keys.identify(presented, datetime.now(UTC))
+            if visit.caller is ANONYMOUS:  # a key of ours is for us, and never goes to a provider
+                visit.credential = presented
         return await handler(request)

@@ -14,7 +14,7 @@ from time import perf_counter
 from aiohttp import web
 
 from runestone.edge.calls import Handler, call_headers
-from runestone.edge.request import CALL, REQUEST_ID, STARTED, dialect_of, request_id
+from runestone.edge.request import VISIT, Visit, dialect_of, request_id
 from runestone.errors import InternalError, MethodNotAllowed, NotFound, ProviderRefused, RunestoneError, TooLarge
 
 _log = logging.getLogger("runestone.edge")
@@ -31,8 +31,7 @@ class Rescue:
         self._refused = refused
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[STARTED] = perf_counter()
-        identity = request[REQUEST_ID] = request_id(request.headers)
+        visit = request[VISIT] = Visit(request_id(request.headers), perf_counter())
         try:
             return await handler(request)
         except RunestoneError as error:
@@ -44,13 +43,13 @@ class Rescue:
         except ConnectionError:
             raise  # the client left; aiohttp ends the connection
         except Exception:  # the edge's own, one of three places that catch everything
-            _log.exception("request %s failed", identity)
+            _log.exception("request %s failed", visit.id)
             if request.writer.output_size:
                 raise ConnectionError("the answer has begun; what is left is to end the connection") from None
-            failure = InternalError(f"internal error; the request id is {identity}")
-        if CALL not in request:
+            failure = InternalError(f"internal error; the request id is {visit.id}")
+        if visit.call is None:
             self._refused(request, failure)
-        return _answer(request, failure)
+        return _answer(request, visit, failure)
 
 
 def _translate(request: web.Request, error: web.HTTPException) -> RunestoneError:
@@ -64,11 +63,10 @@ def _translate(request: web.Request, error: web.HTTPException) -> RunestoneError
     return NotFound(f"there is nothing at {path}")
 
 
-def _answer(request: web.Request, failure: RunestoneError) -> web.Response:
-    identity = request[REQUEST_ID]
+def _answer(request: web.Request, visit: Visit, failure: RunestoneError) -> web.Response:
     body = failure.body if isinstance(failure, ProviderRefused) else None
     if body is None:
-        body = dialect_of(request).error(failure, identity)
+        body = dialect_of(request).error(failure, visit.id)
     response = web.Response(status=failure.status, body=body, content_type="application/json")
     if isinstance(failure, ProviderRefused):
         response.headers.extend(failure.headers)
@@ -76,6 +74,6 @@ def _answer(request: web.Request, failure: RunestoneError) -> web.Response:
         response.headers["Retry-After"] = str(math.ceil(failure.retry_after))
     if isinstance(failure, MethodNotAllowed):
         response.headers["Allow"] = failure.message.rpartition("use ")[2]
-    if CALL in request:
-        response.headers.extend(call_headers(request[CALL]))
+    if visit.call is not None:
+        response.headers.extend(call_headers(visit.call))
     return response
