@@ -25,12 +25,12 @@ class Ready(web.Response):
         super().__init__(body=body)
         self._told = told
         self._stamp = stamp
-        self._size = len(body)
+        self._ready: bytes | None = None
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """See StreamResponse."""
-        head = self._head(request) if self._payload_writer is None else None
-        if head is None:
+        whole = self._whole(request) if self._payload_writer is None else None
+        if whole is None:
             if self._payload_writer is None:
                 self._headers.extend((*self._told, _TYPE))
             return await super().prepare(request)
@@ -38,11 +38,23 @@ class Ready(web.Response):
         self._req = request
         self._keep_alive = True
         self._payload_writer = writer
-        writer._headers_buf = head  # type: ignore[attr-defined]  # what write_headers leaves there; sent with the body
+        self._ready = whole
         return writer
 
-    def _head(self, request: web.BaseRequest) -> bytes | None:
-        """The head as bytes; None where aiohttp must make it."""
+    async def write_eof(self, data: bytes = b"") -> None:
+        """See StreamResponse: head and body in one write."""
+        whole, writer = self._ready, self._payload_writer
+        if whole is None or writer is None:
+            return await super().write_eof(data)
+        self._ready = None
+        writer._write(whole)  # type: ignore[attr-defined]  # as its own write does, without the choices
+        self._eof_sent = True
+        self._req = self._payload_writer = None
+        await writer.drain()
+        return None
+
+    def _whole(self, request: web.BaseRequest) -> bytes | None:
+        """Head and body as bytes; None where aiohttp must make the head."""
         if (
             request.version != HttpVersion11
             or request.method != "POST"
@@ -50,11 +62,12 @@ class Ready(web.Response):
             or not isinstance(request, web.Request)
             or self._keep_alive is False
             or self.status != 200
+            or type(self._body) is not bytes
         ):
             return None
         told = [*self._stamp.headers(request), *self._told, *self._headers.items()]
         lines = "".join([f"{name}: {value}\r\n" for name, value in told])
         if not lines.isascii() or lines.count("\n") != len(told):
             return None
-        first = f"HTTP/1.1 200 OK\r\nContent-Length: {self._size}\r\nContent-Type: application/json\r\n"
-        return f"{first}Date: {rfc822_formatted_time()}\r\n{lines}\r\n".encode()
+        first = f"HTTP/1.1 200 OK\r\nContent-Length: {len(self._body)}\r\nContent-Type: application/json\r\n"
+        return f"{first}Date: {rfc822_formatted_time()}\r\n{lines}\r\n".encode() + self._body
