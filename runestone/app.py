@@ -5,7 +5,6 @@ Rule: nobody imports this but cli.py, serving.py and tests; everything is handed
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,16 +22,16 @@ from runestone.core.upstream import Upstream
 from runestone.edge.admin import Admin, CacheAdmin
 from runestone.edge.batch import Batches
 from runestone.edge.calls import Calls
+from runestone.edge.cors import Cors
 from runestone.edge.health import Health
 from runestone.edge.middleware.authenticate import Authenticate
 from runestone.edge.middleware.rescue import Rescue
 from runestone.edge.models import Models
-from runestone.edge.request import VISIT
+from runestone.edge.refused import Refused
 from runestone.edge.routes import application, routes
 from runestone.edge.running import Running
 from runestone.edge.stamp import Stamp
 from runestone.edge.telemetry import Metrics as MetricsEndpoint
-from runestone.errors import RunestoneError
 from runestone.gateway.access import Access
 from runestone.gateway.continuation import Continue
 from runestone.gateway.fallback import Fallback
@@ -53,8 +52,7 @@ from runestone.wiring.caching import Caching, batch_stages, cache_stages, cachin
 from runestone.wiring.keys import key_ring_of, limits_of
 from runestone.wiring.providers import listers_of, pool_of, traits_of, upstreams_of
 from runestone.wiring.routing import candidate_of, model_names, resilience_of, targets_of, ways_of
-
-_log = logging.getLogger("runestone")
+from runestone.wiring.streams import Live, live_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +68,7 @@ class App:
     tasks: Supervisor
     caching: Caching
     cache: CacheControl
+    live: Live
 
     async def start(self) -> None:
         """Fills the cache, opens the providers, and begins to look after them."""
@@ -83,7 +82,8 @@ class App:
                 self.tasks.start(f"tend {name}", work)
 
     async def close(self) -> None:
-        """Ends every task and connection, and keeps what the next run can use."""
+        """Ends every session, task and connection, and keeps what the next run can use."""
+        self.live.sessions.close()
         await self.tasks.close()
         await self.cache.close()
         for upstream in self.upstreams.values():
@@ -98,8 +98,9 @@ def build(configuration: Configuration) -> App:
     control = Control(upstreams, targets)
     caching = caching_of(configuration, names)
     cache = cache_control_of(configuration, caching, names)
-    metrics = Metrics(names.names(), lambda: (*control.samples(), *caching.samples()))
     tasks = Supervisor()
+    running = Running()
+    metrics = Metrics(names.names(), lambda: (*control.samples(), *caching.samples(), *live.samples()))
     access = Access(tuple(key.models for key in configuration.auth.keys))
     limits = limits_of(configuration.auth)
     keys: list[Stage] = []
@@ -114,23 +115,20 @@ def build(configuration: Configuration) -> App:
     ]
     gateway = _gateway(configuration, upstreams, names, targets, metrics, [meter, *keys, *savers])
     health = Health(providers=len(upstreams))
-    running = Running()
     total = configuration.routing.timeouts.total
-    stamp = Stamp(limits.headers)
-
-    def refused(request: web.Request, error: RunestoneError) -> None:
-        metrics.failed(error.source, error.code or error.type)
-        fields = {
-            "id": request[VISIT].id,
-            "method": request.method,
-            "path": request.path[:200],
-            "status": error.status,
-            "error": error.code,
-        }
-        _log.info("refused", extra={"fields": fields})
-
+    cors = Cors(configuration.server.cors_origins) if configuration.server.cors_origins else None
+    stamp = Stamp(limits.headers, cors)
+    live = live_of(configuration, gateway, running=running, start=tasks.start, refused=metrics.refused)
+    refused = Refused(metrics.refused)
     table = routes(
-        Calls(gateway, max_body=configuration.server.max_body, total=total, running=running, stamp=stamp),
+        Calls(
+            gateway,
+            max_body=configuration.server.max_body,
+            total=total,
+            running=running,
+            streams=live.streams,
+            stamp=stamp,
+        ),
         Batches(
             gateway,
             max_body=configuration.server.max_body,
@@ -145,15 +143,20 @@ def build(configuration: Configuration) -> App:
         MetricsEndpoint(metrics),
         Admin(control.providers, control.act),
         CacheAdmin(cache, max_body=configuration.server.max_body),
+        live.streams,
+        live.sockets,
+        live.module,
     )
     middlewares: list[Middleware] = [Rescue(refused), Authenticate(key_ring_of(configuration.auth))]
+    if cors is not None:
+        middlewares.insert(1, cors)
     app = application(table, middlewares, max_body=configuration.server.max_body, stamp=stamp)
     pools = {
         name: pool_of(entry, configuration)
         for name, entry in configuration.providers.items()
         if isinstance(upstreams[name], HttpProvider)
     }
-    return App(app, health, running, upstreams, control, pools, tasks, caching, cache)
+    return App(app, health, running, upstreams, control, pools, tasks, caching, cache, live)
 
 
 def _gateway(

@@ -20,6 +20,8 @@ from runestone.app import App, build
 from runestone.config.schema import Configuration
 from runestone.edge.server import HTTP_LIMITS, Runner
 
+SOCKETS = 4005
+"""The second port, where `websocket.port` does not say."""
 LAST_WORDS = 0.5
 """Seconds connections have at the end to take what was written to them; calls had `server.drain` before."""
 
@@ -46,16 +48,23 @@ async def serve(configuration: Configuration, *, ready: Callable[[str], None]) -
     await app.start()
     try:
         await runner.setup()
-        listener = _listen(server.host, server.port)
-        site = web.SockSite(runner, listener, ssl_context=_tls(server.tls_cert, server.tls_key), backlog=1024)
-        await site.start()
-        host, port = listener.getsockname()[:2]
+        tls = _tls(server.tls_cert, server.tls_key)
+        listeners = _listeners(configuration)
+        sites = [web.SockSite(runner, listener, ssl_context=tls, backlog=1024) for listener in listeners]
+        for site in sites:
+            await site.start()
+        host, port = listeners[0].getsockname()[:2]
         ready(f"{'https' if server.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}")
+        if len(listeners) == 1 and configuration.websocket.enabled and configuration.websocket.port != 0:
+            _log.info("port %d is taken: WebSockets are at port %d alone", SOCKETS, port)
         _settle_memory()
         await stop.wait()
         app.health.draining = True
-        await site.stop()
+        for site in sites:
+            await site.stop()
+        app.live.sessions.drain()
         await app.running.drain(server.drain)
+        app.live.sessions.close()
     finally:
         await runner.cleanup()
         await app.close()
@@ -89,6 +98,21 @@ def _stop(stop: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)
+
+
+def _listeners(configuration: Configuration) -> list[socket.socket]:
+    """The ports of the configuration. Raises OSError where one is taken; the usual WebSocket port may be."""
+    server, sockets = configuration.server, configuration.websocket
+    listeners = [_listen(server.host, server.port)]
+    if not sockets.enabled or sockets.port == 0:
+        return listeners
+    try:
+        listeners.append(_listen(server.host, SOCKETS if sockets.port is None else sockets.port))
+    except OSError:
+        if sockets.port is not None:
+            listeners[0].close()
+            raise
+    return listeners
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -26,6 +26,7 @@ class Supervisor:
         task = asyncio.create_task(_guarded(name, work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # one that was cancelled before its first step was never awaited
         return task
 
     async def close(self) -> None:

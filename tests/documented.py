@@ -25,6 +25,8 @@ SECTIONS: dict[str, type] = {
     "[routing.timeouts]": schema.Timeouts,
     "[cache]": schema.Cache,
     "[batch]": schema.Batch,
+    "[websocket]": schema.WebSocket,
+    "[streams]": schema.Streams,
     "[log]": schema.Log,
 }
 _NAMES: dict[Any, str] = {

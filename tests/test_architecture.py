@@ -34,10 +34,11 @@ RINGS = {
     # what programs without a server import
     "cache": {"core", "gateway"},
     "batch": {"tasks"},
+    "client": {"core", "client", "tasks"},
     "errors": set(),
     "tasks": {"errors"},
     "control": {"core", "gateway", "providers", "errors"},
-    "wiring": {"core", "dialects", "gateway", "providers", "edge", "stores", "config", "wiring"},
+    "wiring": {"core", "dialects", "gateway", "providers", "edge", "stores", "config", "errors", "wiring"},
     "app": {
         *("core", "dialects", "gateway", "providers", "edge", "telemetry", "stores", "config"),
         *("control", "errors", "tasks", "wiring", "runestone"),
@@ -167,11 +168,13 @@ def test_stages_do_not_know_http() -> None:
 
 
 def test_only_the_rim_imports_aiohttp() -> None:
-    """aiohttp stands in edge/, providers/, app.py and serving.py: it can be read, tuned and replaced there."""
+    """aiohttp stands in edge/, providers/, app.py and serving.py: it can be read, tuned and replaced there. The client
+    for Python programs (client/) is no part of the server.
+    """
     faults = [
         f"{where(path, node)}: {name}"
         for path in FILES
-        if ring_of(path) not in ("edge", "providers", "app", "serving")
+        if ring_of(path) not in ("edge", "providers", "app", "serving", "client")
         for name, node in imports(path)
         if name.split(".")[0] == "aiohttp"
     ]
@@ -191,7 +194,9 @@ def test_sql_stands_in_stores_only() -> None:
 
 
 def test_only_providers_are_clients() -> None:
-    """ClientSession is named in providers/ only: every call out has our deadlines, limits and error classes."""
+    """ClientSession is named in providers/ only: every call out has our deadlines, limits and error classes. (And in the
+    client for Python programs, whose calls come to us.)
+    """
     names = {"ClientSession", "TCPConnector", "request"}
 
     def client(node: ast.AST) -> bool:
@@ -204,7 +209,7 @@ def test_only_providers_are_clients() -> None:
             and ("client" in (node.module or "") or any("Client" in alias.name for alias in node.names))
         )
 
-    assert not uses(lambda node: client(node) or imported(node), {"providers"})
+    assert not uses(lambda node: client(node) or imported(node), {"providers", "client"})
 
 
 def test_the_server_side_stays_out_of_providers() -> None:

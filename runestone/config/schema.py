@@ -41,6 +41,9 @@ class Server:
     max_body: Size = field(default=Size(20_000_000), metadata={"doc": "the largest request body; more is a 413"})
     drain: Duration = field(default=Duration(30.0), metadata={"doc": "how long running calls may finish after SIGTERM"})
     keep_alive: Duration = field(default=Duration(75.0), metadata={"doc": "how long an idle client connection is kept"})
+    cors_origins: tuple[str, ...] = field(
+        default=(), metadata={"doc": 'pages of these origins may call from a browser; "*" is all'}
+    )
     tls_cert: str | None = field(
         default=None, metadata={"doc": "a PEM file, relative to this one; with `tls_key` the server speaks HTTPS"}
     )
@@ -273,6 +276,47 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocket:
+    enabled: bool = field(default=True, metadata={"doc": "false: there is no WebSocket endpoint"})
+    port: Port | None = field(
+        default=None, metadata={"doc": "a second port for the same; 0 is none; left out, 4005 where it is free"}
+    )
+    max_connections: int = field(default=10_000, metadata={"doc": "open at a time; one more is closed with 1013"})
+    heartbeat: Duration = field(
+        default=Duration(30.0), metadata={"doc": "between two pings; who does not answer in half of it is gone"}
+    )
+    messages_per_second: int = field(default=100, metadata={"doc": "a client may send on a connection"})
+    max_message: Size = field(
+        default=Size(4_000_000), metadata={"doc": "the largest message of a client; more is a 1009"}
+    )
+    max_streams: int = field(default=1000, metadata={"doc": "calls a session may have under way"})
+    max_rooms: int = field(default=100, metadata={"doc": "rooms a session may be in"})
+    max_members: int = field(default=1000, metadata={"doc": "sessions in a room"})
+    stall: Duration = field(
+        default=Duration(30.0), metadata={"doc": "how long a client may read nothing before it is cut"}
+    )
+    resumable_for: Duration = field(
+        default=Duration(120.0), metadata={"doc": "how long a session waits for its client to come back"}
+    )
+    max_kept: Size = field(default=Size(1_000_000), metadata={"doc": "of each session, to be sent again"})
+    max_bytes: Size = field(default=Size(256_000_000), metadata={"doc": "of all sessions together"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    resumable: bool = field(
+        default=False, metadata={"doc": "every SSE stream can be rejoined, not only those that ask for it"}
+    )
+    resumable_for: Duration = field(
+        default=Duration(120.0), metadata={"doc": "how long one waits for its reader, and is kept after its end"}
+    )
+    max_kept: Size = field(default=Size(1_000_000), metadata={"doc": "of each stream, to be read again"})
+    max_streams: int = field(
+        default=1000, metadata={"doc": "kept at a time; a stream beyond cannot be rejoined, and says so by no id"}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     level: Literal["debug", "info", "warning", "error"] = field(
         default="info", metadata={"doc": "the least level that is written"}
@@ -294,4 +338,6 @@ class Configuration:
     breaker: Breaker = Breaker()
     cache: Cache = Cache()
     batch: Batch = Batch()
+    websocket: WebSocket = WebSocket()
+    streams: Streams = Streams()
     log: Log = Log()

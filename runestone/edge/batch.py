@@ -21,7 +21,7 @@ from runestone.dialects.body import parse_object
 from runestone.dialects.passage import OPENAI
 from runestone.edge.batch_lines import MAX_CONCURRENCY, Batch, Line, events, last_event, read_batch, whole
 from runestone.edge.batch_run import Gateway, Run, Spawn, Tell
-from runestone.edge.calls import EVENTS
+from runestone.edge.event_stream import EVENTS
 from runestone.edge.request import Head, head_of, read_body
 from runestone.edge.running import Running, shutting_down
 from runestone.errors import RunestoneError

@@ -17,27 +17,20 @@ from multidict import CIMultiDict
 from runestone.core.call import Call, Operation
 from runestone.core.reply import Blocks, Reply
 from runestone.dialects.passage import client_dialect
+from runestone.edge.event_stream import EVENTS, GRACE, EventStream
 from runestone.edge.ready import Ready
 from runestone.edge.request import VISIT, Reader
 from runestone.edge.running import Running, shutting_down
 from runestone.edge.stamp import Stamp
+from runestone.edge.streams import Streams
 from runestone.errors import ProviderError, RunestoneError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-GRACE = 1.0
-"""Seconds beyond a call's deadline in which a stream may say that the deadline has passed."""
-
-EVENTS = (
-    ("Content-Type", "text/event-stream; charset=utf-8"),
-    ("Cache-Control", "no-cache"),
-    ("X-Accel-Buffering", "no"),  # nginx would collect the events otherwise
-)
-
 
 class Calls:
     """`gateway` is the chain of stages; `max_body` in bytes; `total` seconds a call may take; `running` knows the calls
-    that run; `stamp` is on every answer.
+    that run; `streams` takes over those that shall survive their client; `stamp` is on every answer.
     """
 
     def __init__(
@@ -47,11 +40,13 @@ class Calls:
         max_body: int,
         total: float,
         running: Running,
+        streams: Streams,
         stamp: Stamp,
     ) -> None:
         self._gateway = gateway
         self._reader = Reader(limit=max_body, total=total)
         self._running = running
+        self._streams = streams
         self._stamp = stamp
 
     def handler(self, operation: Operation) -> Handler:
@@ -66,6 +61,9 @@ class Calls:
             reply = await self._gateway(call)
             if call.cache == "hit" and not is_known:
                 self._reader.remember(call)
+            held = self._streams.hold(request, call, reply)
+            if held is not None:
+                return await self._streams.answer(request, held, [*reply.headers, *call_headers(call)])
             return await self._answer(request, call, reply)
         except asyncio.CancelledError:
             if self._running.is_cut:
@@ -102,6 +100,7 @@ class Calls:
         """Pulls and writes; why the stream is not whole, or None. Raises ConnectionError when the client has left."""
         failure: RunestoneError | None = None
         await response.prepare(request)
+        self._running.streams += 1
         try:
             while block := await blocks.next():
                 await response.write(block)
@@ -111,18 +110,14 @@ class Calls:
             if not self._running.is_cut:
                 raise
             failure = shutting_down()
+        finally:
+            self._running.streams -= 1
         if failure is not None:
             response.force_close()
             if not (isinstance(failure, ProviderError) and failure.told):
                 await response.write(client_dialect(call.operation).error_event(failure, call.id))
         await response.write_eof()
         return failure
-
-
-class EventStream(web.StreamResponse):
-    """A stream whose head leaves with its first block, which is there already."""
-
-    _send_headers_immediately = False
 
 
 def call_headers(call: Call) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ from runestone.core.recent import LARGEST, Recent
 from runestone.dialects.body import parse_object
 from runestone.dialects.dialect import Dialect
 from runestone.dialects.passage import ANTHROPIC, OPENAI, client_dialect
-from runestone.errors import BadRequest, TooLarge
+from runestone.errors import BadRequest, TooLarge, Unauthorized
 
 
 @dataclass(slots=True, eq=False)
@@ -39,12 +39,18 @@ class Visit:
     """The client's own, for providers with `passthrough`; never a key of ours."""
     call: Call | None = None
     """The call it became, if it became one."""
+    refusal: Unauthorized | None = None
+    """Why the caller may not come in, where that is told by a close code (edge/websocket/)."""
 
 
 VISIT = web.RequestKey("visit", Visit)
 
 MOST_KNOWN = 1024
 """Bodies that are remembered as they were understood."""
+
+KEY_PROTOCOL = "runestone.key."
+SOCKETS = ("/ws", "/socket", "/socket/websocket")
+"""Where WebSockets are; the last as clients of Phoenix channels write it."""
 
 BODY_DEADLINE = 60.0
 """Seconds a client may take to send its body."""
@@ -86,6 +92,17 @@ def credential(headers: Mapping[str, str]) -> str | None:
     elif rest:  # Basic and the like: another kind of credential, for somebody else
         value = ""
     return value or headers.get("x-api-key") or headers.get("api-key") or None
+
+
+def socket_credential(headers: Mapping[str, str]) -> str | None:
+    """The same of a WebSocket's handshake, where browsers cannot set headers: also as the sub-protocol
+    `runestone.key.K`.
+    """
+    for offered in headers.get("Sec-WebSocket-Protocol", "").split(","):
+        name = offered.strip()
+        if name.startswith(KEY_PROTOCOL):
+            return name.removeprefix(KEY_PROTOCOL) or None
+    return credential(headers)
 
 
 async def read_body(request: web.Request, limit: int, types: frozenset[str] = JSON) -> bytes:

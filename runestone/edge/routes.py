@@ -14,8 +14,12 @@ from runestone.edge.batch import Batches
 from runestone.edge.calls import Calls, Handler
 from runestone.edge.health import Health
 from runestone.edge.models import Models
+from runestone.edge.module import Module
+from runestone.edge.request import SOCKETS
 from runestone.edge.stamp import Stamp
+from runestone.edge.streams import Streams
 from runestone.edge.telemetry import Metrics
+from runestone.edge.websocket.endpoint import WebSockets
 
 AZURE = "/openai/deployments/{model}"
 
@@ -28,11 +32,15 @@ def routes(
     metrics: Metrics,
     admin: Admin,
     cache: CacheAdmin,
+    streams: Streams,
+    sockets: WebSockets | None,
+    module: Module,
 ) -> list[tuple[str, str, Handler]]:
     """(method, path, handler), most used first."""
     chat = calls.handler(Operation.CHAT)
     completions = calls.handler(Operation.COMPLETIONS)
     embeddings = calls.handler(Operation.EMBEDDINGS)
+    live = [("GET", path, sockets.handle) for path in SOCKETS] if sockets is not None else []
     return [
         ("POST", "/v1/chat/completions", chat),
         ("POST", "/v1/messages", calls.handler(Operation.MESSAGES)),
@@ -42,6 +50,10 @@ def routes(
         ("POST", "/v1/batch", batches.handle),
         ("GET", "/v1/models", models.listing),
         ("GET", "/v1/models/{id:.+}", models.one),
+        ("GET", "/v1/streams/{id}", streams.show),
+        ("DELETE", "/v1/streams/{id}", streams.end),
+        *live,
+        ("GET", "/runestone.js", module.show),
         # the same for clients whose base URL has no /v1
         ("POST", "/chat/completions", chat),
         ("POST", "/completions", completions),

@@ -17,6 +17,8 @@ class Running:
     def __init__(self) -> None:
         self.draining = False
         self.is_cut = False
+        self.streams = 0
+        """Streams that run now."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._none = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None

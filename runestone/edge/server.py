@@ -6,7 +6,7 @@ Rule: aiohttp's own parser and protocol do the work; what differs is only what a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
@@ -32,9 +32,19 @@ HTTP_LIMITS: Final[Mapping[str, Any]] = MappingProxyType(
 
 
 class Connection(RequestHandler):
-    """One client connection."""
+    """One client connection. `when_writable` is called when its socket takes more, after it took none for a while."""
 
-    __slots__ = ()
+    __slots__ = ("when_writable",)
+
+    def __init__(self, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self.when_writable: Callable[[], None] | None = None
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().resume_writing()
+        if self.when_writable is not None:
+            self.when_writable()
 
     def handle_error(
         self,

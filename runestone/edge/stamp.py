@@ -8,20 +8,24 @@ from aiohttp import web
 
 from runestone.core.call import ANONYMOUS, Caller
 from runestone.core.reply import Headers
+from runestone.edge.cors import Cors
 from runestone.edge.request import VISIT
 
 
 class Stamp:
-    """`limit_headers` are what answers to a limited key carry."""
+    """`limit_headers` are what answers to a limited key carry; `cors` lets pages of other origins read them."""
 
-    def __init__(self, limit_headers: Callable[[Caller], Headers]) -> None:
+    def __init__(self, limit_headers: Callable[[Caller], Headers], cors: Cors | None = None) -> None:
         self._limit_headers = limit_headers
+        self._cors = cors
 
     def headers(self, request: web.Request) -> Headers:
         """The headers of any answer to `request`."""
         visit = request.get(VISIT)
         identity, caller = (visit.id, visit.caller) if visit is not None else ("", ANONYMOUS)
         told = [("x-request-id", identity), ("request-id", identity), ("Server", "runestone")]
+        if self._cors is not None:
+            told += self._cors.headers(request)
         return told if caller is ANONYMOUS else told + self._limit_headers(caller)
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from runestone import __version__
 from runestone.core.call import FREE
 from runestone.core.record import Record
+from runestone.errors import RunestoneError
 from runestone.telemetry.histogram import Histogram
 
 OTHER = "other"
@@ -73,6 +74,9 @@ _TEXTS = {
     "cache_expirations_total": "Answers let go of because their time was over",
     "cache_entries": "Answers kept now",
     "cache_bytes": "Their bytes",
+    "websocket_connections": "WebSocket connections open now",
+    "websocket_messages_total": "Messages of WebSocket clients, and to them",
+    "streams_active": "Streams that run now, over SSE and WebSocket",
 }
 
 
@@ -186,8 +190,12 @@ class Metrics:
         for wait in waits:
             self.batch_wait.labels().observe(wait)
 
+    def refused(self, error: RunestoneError) -> None:
+        """Counts a request that never became a call."""
+        self.failed(error.source, error.code or error.type)
+
     def failed(self, source: str, code: str) -> None:
-        """Counts a failure; also of requests that never became a call."""
+        """Counts a failure."""
         self._errors.labels(source, code if code in _CODES else OTHER).inc()
 
     def expose(self) -> bytes:

@@ -12,9 +12,10 @@ from aiohttp import web
 from runestone.core.call import ANONYMOUS
 from runestone.core.keys import KeyRing
 from runestone.edge.calls import Handler
-from runestone.edge.request import VISIT, credential
+from runestone.edge.request import SOCKETS, VISIT, credential, socket_credential
+from runestone.errors import Unauthorized
 
-_OPEN = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
+_OPEN = frozenset({"/health", "/health/live", "/health/ready", "/metrics", "/runestone.js"})
 
 
 class Authenticate:
@@ -26,9 +27,18 @@ class Authenticate:
         self._keys = keys
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path not in _OPEN:
-            presented, visit = credential(request.headers), request[VISIT]
-            visit.caller = self._keys.identify(presented, datetime.now(UTC))
-            if visit.caller is ANONYMOUS:  # a key of ours is for us, and never goes to a provider
-                visit.credential = presented
+        path = request.path
+        if path in SOCKETS and "Upgrade" in request.headers:
+            try:
+                self._identify(request, socket_credential(request.headers))
+            except Unauthorized as refusal:
+                request[VISIT].refusal = refusal
+        elif path not in _OPEN:
+            self._identify(request, credential(request.headers))
         return await handler(request)
+
+    def _identify(self, request: web.Request, presented: str | None) -> None:
+        visit = request[VISIT]
+        visit.caller = self._keys.identify(presented, datetime.now(UTC))
+        if visit.caller is ANONYMOUS:  # a key of ours is for us, and never goes to a provider
+            visit.credential = presented

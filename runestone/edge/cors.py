@@ -1,0 +1,50 @@
+"""Pages of other origins (the WHATWG Fetch standard, section 3.2, https://fetch.spec.whatwg.org/#http-cors-protocol).
+
+Rule: only origins of the configuration are answered to. Credentials of the browser are never asked for: ours are in
+headers that a page sets itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from runestone.core.reply import Headers
+
+METHODS = "GET, POST, DELETE, OPTIONS"
+LASTING = "600"
+"""Seconds a browser may remember a preflight."""
+
+
+class Cors:
+    """The middleware that answers preflights, and the headers of every answer. `origins` may hold "*"."""
+
+    __middleware_version__ = 1
+
+    def __init__(self, origins: Iterable[str]) -> None:
+        self._origins = frozenset(origins)
+
+    def headers(self, request: web.Request) -> Headers:
+        """What lets the page read the answer."""
+        origin = request.headers.get("Origin")
+        if origin is None or not (origin in self._origins or "*" in self._origins):
+            return []
+        return [
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Expose-Headers", "*"),
+            ("Vary", "Origin"),
+        ]
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        asked = request.headers.get("Access-Control-Request-Headers")
+        if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
+            return await handler(request)
+        answer = web.Response(status=204)
+        if self.headers(request):  # the rest is on every answer
+            answer.headers["Access-Control-Allow-Methods"] = METHODS
+            answer.headers["Access-Control-Max-Age"] = LASTING
+            if asked is not None:
+                answer.headers["Access-Control-Allow-Headers"] = asked
+        return answer

@@ -1,0 +1,23 @@
+"""The module for browsers, /runestone.js: read once, sent as it is, asked for anew only when it has changed."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from aiohttp import web
+
+
+class Module:
+    """The handler of a `text`."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self._tag = sha256(text).hexdigest()[:32]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """The file, or a 304. Any page may load it: it holds nothing but code."""
+        headers = {"ETag": f'"{self._tag}"', "Cache-Control": "no-cache"}
+        known = request.if_none_match
+        if known is not None and any(tag.value == self._tag for tag in known):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=self._text, content_type="text/javascript", charset="utf-8", headers=headers)

@@ -1,0 +1,141 @@
+"""The WebSocket endpoint: who may come in, and what is read from a connection until it ends.
+
+Rule: a refusal comes after the handshake, as a close code, because a browser cannot read the answer to a handshake.
+aiohttp reads the frames, answers pings, finds dead peers by its heartbeat and refuses what is too large (1009).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp import WSMsgType, web
+
+from runestone.core.call import ANONYMOUS
+from runestone.edge.request import VISIT, Head, head_of
+from runestone.edge.server import Connection
+from runestone.edge.websocket.conversation import Conversation, House
+from runestone.edge.websocket.socket import Socket
+from runestone.errors import BadRequest, InternalError
+
+SUBPROTOCOL = "runestone"
+GOODBYE = 5.0
+"""Seconds a client may take to answer a close."""
+
+_log = logging.getLogger("runestone.websocket")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Of a connection. `heartbeat` and `stall` in seconds, `max_message` and `max_waiting` in bytes, `total` seconds a
+    call may take; pages of `origins` may come without a key.
+    """
+
+    heartbeat: float
+    stall: float
+    max_message: int
+    max_waiting: int
+    total: float
+    origins: frozenset[str] = frozenset()
+
+
+class WebSockets:
+    """The handler."""
+
+    def __init__(self, house: House, terms: Terms) -> None:
+        self._house = house
+        self._terms = terms
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One connection, from its handshake to its end."""
+        offered = [part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+        chosen = SUBPROTOCOL if SUBPROTOCOL in offered else next((part for part in offered if part), None)
+        ws = web.WebSocketResponse(
+            timeout=GOODBYE,
+            heartbeat=self._terms.heartbeat or None,
+            compress=False,
+            max_msg_size=self._terms.max_message,
+            protocols=(chosen,) if chosen else (),
+        )
+        if not ws.can_prepare(request):
+            raise BadRequest("this is a WebSocket endpoint: connect with a WebSocket client")
+        head = head_of(request, self._terms.total)
+        sessions = self._house.sessions
+        refusal = self._refusal(request)
+        sessions.connections += 1
+        try:
+            await ws.prepare(request)
+            if refusal is not None:
+                await ws.close(code=refusal[0], message=refusal[1][:120].encode())
+            else:
+                await self._converse(request, ws, head)
+        finally:
+            sessions.connections -= 1
+        return ws
+
+    def _refusal(self, request: web.Request) -> tuple[int, str] | None:
+        """Why the connection may not be: close code and reason."""
+        visit, sessions = request[VISIT], self._house.sessions
+        if visit.refusal is not None:
+            return 1008, visit.refusal.message
+        if sessions.is_draining:
+            return 1001, "the gateway is shutting down"
+        if not sessions.has_room:
+            return 1013, "too many connections; try later"
+        if visit.caller is ANONYMOUS and not may_come(request, self._terms.origins):
+            return 1008, "pages of this origin may not connect without a key (server.cors_origins)"
+        return None
+
+    async def _converse(self, request: web.Request, ws: web.WebSocketResponse, head: Head) -> None:
+        sessions, connection = self._house.sessions, request.protocol
+        if not isinstance(connection, Connection):
+            raise InternalError("a WebSocket needs the server of this package")
+
+        socket = Socket(
+            connection,
+            sessions.tally,
+            stall=self._terms.stall,
+            max_waiting=self._terms.max_waiting,
+            cut=lambda reason: _log.warning("a WebSocket client was cut: %s", reason),
+            close=lambda code, reason: self._close(ws, socket, code, reason),
+        )
+        conversation = Conversation(self._house, sessions.open(head.caller, socket), socket, head)
+        socket.when_free = conversation.free
+        conversation.greet()
+        try:
+            await self._listen(ws, conversation)
+        finally:
+            socket.release()
+            if conversation.session.socket is socket:
+                sessions.lose(conversation.session)
+
+    async def _listen(self, ws: web.WebSocketResponse, conversation: Conversation) -> None:
+        tally = self._house.sessions.tally
+        while True:
+            message = await ws.receive()
+            if message.type is WSMsgType.TEXT:
+                tally.received += 1
+                conversation.take(message.data)
+            elif message.type is WSMsgType.BINARY:
+                tally.received += 1
+                conversation.take_bytes()
+            else:
+                return
+
+    def _close(self, ws: web.WebSocketResponse, socket: Socket, code: int, reason: str) -> None:
+        socket.flush()
+        self._house.start("close a WebSocket", _closed(ws, code, reason))
+
+
+async def _closed(ws: web.WebSocketResponse, code: int, reason: str) -> None:
+    await ws.close(code=code, message=reason.encode())
+
+
+def may_come(request: web.Request, origins: Iterable[str]) -> bool:
+    """Whether the page that connects is one of ours: browsers say whose it is, and other clients say nothing. Without
+    this, any page a developer looks at could spend the keys of a gateway on their machine.
+    """
+    origin = request.headers.get("Origin")
+    return origin is None or origin in origins or "*" in origins or urlsplit(origin).netloc == request.host

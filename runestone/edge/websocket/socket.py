@@ -1,0 +1,126 @@
+"""The way out of one connection: what is told in one turn of the loop leaves in one write.
+
+While the socket takes everything, nothing is held back longer than that turn. When it does not, streams wait
+(`is_full`) and what must be said all the same waits here, bounded; a client that takes nothing for too long, or lets
+too much wait, is cut.
+Rule: frames go to the transport whole, so that aiohttp's own (pings, pongs, the close) may come between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runestone.dialects.socket import frame
+from runestone.edge.server import Connection
+
+SENT = 64 * 1024
+"""Bytes the kernel holds for a client: what is lost with a connection must be kept to be sent again."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Messages of all connections, since the start."""
+
+    received: int = 0
+    sent: int = 0
+
+
+class Socket:
+    """`stall` seconds a client may take nothing, `max_waiting` bytes may wait for it; then `cut(reason)` is called,
+    once. `close(code, reason)` ends the connection as WebSockets do.
+    """
+
+    __slots__ = (
+        *("_cut", "_is_cut", "_is_told", "_loop", "_max_waiting", "_protocol", "_size", "_stall"),
+        *("_tally", "_timer", "_waiting", "close", "when_free"),
+    )
+
+    def __init__(
+        self,
+        protocol: Connection,
+        tally: Tally,
+        *,
+        stall: float,
+        max_waiting: int,
+        cut: Callable[[str], None],
+        close: Callable[[int, str], None],
+    ) -> None:
+        self._protocol = protocol
+        self._loop = asyncio.get_running_loop()
+        self._stall = stall
+        self._max_waiting = max_waiting
+        self.when_free: Callable[[], None] | None = None
+        """Called when there is room again."""
+        self._cut = cut
+        self.close = close
+        self._tally = tally
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._is_told = False  # that there is something to write
+        self._is_cut = False
+        self._timer: asyncio.TimerHandle | None = None
+        protocol.when_writable = self._go_on
+        transport = protocol.transport
+        if transport is not None:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether streams must wait until `free` is called."""
+        return self._protocol.writing_paused
+
+    def send(self, message: bytes) -> None:
+        """Writes a message, at the end of this turn of the loop."""
+        if self._is_cut:
+            return
+        data = frame(message)
+        self._tally.sent += 1
+        self._waiting.append(data)
+        self._size += len(data)
+        if self._protocol.writing_paused:
+            if self._size > self._max_waiting:
+                self._end("too much waits for it")
+        elif not self._is_told:
+            self._is_told = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        self._is_told = False
+        transport = self._protocol.transport
+        if not self._waiting or transport is None or transport.is_closing() or self._protocol.writing_paused:
+            return
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+        if self.is_full and self._timer is None:
+            self._timer = self._loop.call_later(self._stall, self._end, "it has taken nothing for too long")
+
+    def release(self) -> None:
+        """The connection is over."""
+        self._is_cut = True
+        self._waiting.clear()
+        self._protocol.when_writable = None
+        self._no_timer()
+
+    def _go_on(self) -> None:
+        self._no_timer()
+        self.flush()
+        if not self.is_full and self.when_free is not None:
+            self.when_free()
+
+    def _end(self, reason: str) -> None:
+        """A full socket takes no close frame either: the connection is ended below it."""
+        if not self._is_cut:
+            self.release()
+            transport = self._protocol.transport
+            if transport is not None:
+                transport.abort()
+            self._cut(reason)
+
+    def _no_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
