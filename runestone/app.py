@@ -6,9 +6,10 @@ Rule: nobody imports this but cli.py, serving.py and tests; everything is handed
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -37,8 +38,9 @@ from runestone.gateway.continuation import Continue
 from runestone.gateway.fallback import Fallback
 from runestone.gateway.guard import Guard
 from runestone.gateway.hedge import Hedge
+from runestone.gateway.limits import LimitKeys
 from runestone.gateway.meter import Meter
-from runestone.gateway.pipeline import Next, Stage, compose
+from runestone.gateway.pipeline import Stage
 from runestone.gateway.refresh import Refresher
 from runestone.gateway.route import Route
 from runestone.gateway.send import Send
@@ -50,9 +52,11 @@ from runestone.telemetry.metrics import Metrics
 from runestone.wiring.cache_control import CacheControl, cache_control_of
 from runestone.wiring.caching import Caching, batch_stages, cache_stages, caching_of
 from runestone.wiring.keys import key_ring_of, limits_of
-from runestone.wiring.providers import listers_of, pool_of, traits_of, upstreams_of
+from runestone.wiring.pipelines import Watch, admin_of, pipelines_of
+from runestone.wiring.providers import listers_of, pools_of, traits_of, upstreams_of
 from runestone.wiring.routing import candidate_of, model_names, resilience_of, targets_of, ways_of
 from runestone.wiring.streams import Live, live_of
+from runestone.wiring.telemetry import Following, following_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,11 @@ class App:
     caching: Caching
     cache: CacheControl
     live: Live
+    following: Following
 
     async def start(self) -> None:
         """Fills the cache, opens the providers, and begins to look after them."""
+        await self.following.start()
         await self.cache.start()
         for name, upstream in self.upstreams.items():
             await upstream.start()
@@ -88,50 +94,49 @@ class App:
         await self.cache.close()
         for upstream in self.upstreams.values():
             await upstream.close()
+        await self.following.close()
 
 
 def build(configuration: Configuration) -> App:
-    """Every object of the gateway, wired; nothing is opened yet."""
+    """Every object of the gateway, wired; nothing is opened yet. Raises ConfigurationError."""
     upstreams = upstreams_of(configuration)
     names = model_names(configuration)
     targets = targets_of(configuration)
     control = Control(upstreams, targets)
     caching = caching_of(configuration, names)
     cache = cache_control_of(configuration, caching, names)
-    tasks = Supervisor()
-    running = Running()
-    metrics = Metrics(names.names(), lambda: (*control.samples(), *caching.samples(), *live.samples()))
+    tasks, running = Supervisor(), Running()
     access = Access(tuple(key.models for key in configuration.auth.keys))
     limits = limits_of(configuration.auth)
-    keys: list[Stage] = []
-    if any(key.models != ("*",) for key in configuration.auth.keys):
-        keys.append(access)
-    if limits.keys:
-        keys.append(limits)
-    meter = Meter([metrics, CallLog()])
-    savers = [
-        *cache_stages(configuration, caching, Refresher(tasks.start, [meter, *keys])),
-        *batch_stages(configuration, names, metrics.batched),
-    ]
-    gateway = _gateway(configuration, upstreams, names, targets, metrics, [meter, *keys, *savers])
-    health = Health(providers=len(upstreams))
-    total = configuration.routing.timeouts.total
+    following = following_of(configuration.telemetry, names.names())
+    metrics = Metrics(
+        names.names(),
+        lambda: (*control.samples(), *caching.samples(), *live.samples(), *following.samples()),
+    )
+    meter = Meter([metrics, CallLog(), *([following] if following.tracer is not None else [])])
+    keys = _keys(configuration, access, limits)
+    stages: dict[str, Sequence[Stage]] = {
+        "meter": [meter],
+        **keys,
+        **cache_stages(configuration, caching, Refresher(tasks.start, [meter, *chain(*keys.values())])),
+        **batch_stages(configuration, names, metrics.batched),
+        **_walks(configuration, names, targets, metrics),
+    }
+    watch = Watch(seconds=metrics.middleware, failed=metrics.middleware_failed, tracer=following.tracer)
+    send = Send(upstreams, traits_of(configuration))
+    gateway = pipelines_of(configuration.pipelines, stages, send, watch)
+    live = live_of(
+        configuration, gateway, running=running, start=tasks.start, refused=metrics.refused, following=following
+    )
     cors = Cors(configuration.server.cors_origins) if configuration.server.cors_origins else None
     stamp = Stamp(limits.headers, cors)
-    live = live_of(configuration, gateway, running=running, start=tasks.start, refused=metrics.refused)
-    refused = Refused(metrics.refused)
+    refused, health = Refused(metrics.refused), Health(providers=len(upstreams))
+    total, max_body = configuration.routing.timeouts.total, configuration.server.max_body
     table = routes(
-        Calls(
-            gateway,
-            max_body=configuration.server.max_body,
-            total=total,
-            running=running,
-            streams=live.streams,
-            stamp=stamp,
-        ),
+        Calls(gateway, max_body=max_body, total=total, running=running, streams=live.streams, stamp=stamp),
         Batches(
             gateway,
-            max_body=configuration.server.max_body,
+            max_body=max_body,
             total=total,
             concurrency=configuration.batch.max_concurrency,
             running=running,
@@ -142,32 +147,30 @@ def build(configuration: Configuration) -> App:
         health,
         MetricsEndpoint(metrics),
         Admin(control.providers, control.act),
-        CacheAdmin(cache, max_body=configuration.server.max_body),
+        CacheAdmin(cache, max_body=max_body),
         live.streams,
         live.sockets,
         live.module,
+        admin_of(configuration.pipelines),
     )
     middlewares: list[Middleware] = [Rescue(refused), Authenticate(key_ring_of(configuration.auth))]
     if cors is not None:
         middlewares.insert(1, cors)
-    app = application(table, middlewares, max_body=configuration.server.max_body, stamp=stamp)
-    pools = {
-        name: pool_of(entry, configuration)
-        for name, entry in configuration.providers.items()
-        if isinstance(upstreams[name], HttpProvider)
-    }
-    return App(app, health, running, upstreams, control, pools, tasks, caching, cache, live)
+    app = application(table, middlewares, max_body=max_body, stamp=stamp)
+    pools = pools_of(configuration, upstreams)
+    return App(app, health, running, upstreams, control, pools, tasks, caching, cache, live, following)
 
 
-def _gateway(
-    configuration: Configuration,
-    upstreams: dict[str, Upstream],
-    names: Names,
-    targets: Targets,
-    metrics: Metrics,
-    before: Iterable[Stage],
-) -> Next:
-    """The stages, in the order of gateway/pipeline.py: those `before` the route, then the walks."""
+def _keys(configuration: Configuration, access: Access, limits: LimitKeys) -> dict[str, Sequence[Stage]]:
+    """What stands between a client's key and a model, where anything does."""
+    is_open = all(key.models == ("*",) for key in configuration.auth.keys)
+    return {"access": [] if is_open else [access], "limits": [limits] if limits.keys else []}
+
+
+def _walks(
+    configuration: Configuration, names: Names, targets: Targets, metrics: Metrics
+) -> dict[str, Sequence[Stage]]:
+    """From the route to the single attempt; what is not configured is not there."""
     routing = configuration.routing
     budget = Budget(share=routing.retry_budget)
     ways = ways_of(configuration, names, targets)
@@ -180,11 +183,12 @@ def _gateway(
         candidate=lambda target: candidate_of(configuration, targets, target, 1, priced=False),
         chance=random.random,
     )
-    stages: list[Stage] = [*before, route]
-    if any(resilience.continues for resilience in care):
-        stages.append(Continue(budget=budget, count=metrics.tried))
-    if any(resilience.hedge is not None for resilience in care):
-        stages.append(Hedge(targets, budget=budget, count=metrics.tried))
-    stages.append(Fallback(retries=routing.retries, budget=budget, chance=random.random, count=metrics.tried))
-    stages.append(Guard(targets))
-    return compose(stages, Send(upstreams, traits_of(configuration)))
+    continues = any(resilience.continues for resilience in care)
+    hedges = any(resilience.hedge is not None for resilience in care)
+    return {
+        "route": [route],
+        "continue": [Continue(budget=budget, count=metrics.tried)] if continues else [],
+        "hedge": [Hedge(targets, budget=budget, count=metrics.tried)] if hedges else [],
+        "fallback": [Fallback(retries=routing.retries, budget=budget, chance=random.random, count=metrics.tried)],
+        "guard": [Guard(targets)],
+    }

@@ -27,7 +27,10 @@ SECTIONS: dict[str, type] = {
     "[batch]": schema.Batch,
     "[websocket]": schema.WebSocket,
     "[streams]": schema.Streams,
+    "[pipelines]": schema.Pipelines,
+    "[telemetry]": schema.Telemetry,
     "[log]": schema.Log,
+    "[debug]": schema.Debug,
 }
 _NAMES: dict[Any, str] = {
     str: "string",

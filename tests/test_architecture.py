@@ -35,10 +35,25 @@ RINGS = {
     "cache": {"core", "gateway"},
     "batch": {"tasks"},
     "client": {"core", "client", "tasks"},
+    "middleware": {"core", "dialects", "gateway", "errors"},
     "errors": set(),
     "tasks": {"errors"},
     "control": {"core", "gateway", "providers", "errors"},
-    "wiring": {"core", "dialects", "gateway", "providers", "edge", "stores", "config", "errors", "wiring"},
+    "wiring": {
+        *(
+            "core",
+            "dialects",
+            "gateway",
+            "providers",
+            "edge",
+            "telemetry",
+            "stores",
+            "config",
+            "errors",
+            "middleware",
+            "wiring",
+        ),
+    },
     "app": {
         *("core", "dialects", "gateway", "providers", "edge", "telemetry", "stores", "config"),
         *("control", "errors", "tasks", "wiring", "runestone"),
@@ -51,6 +66,8 @@ IO = {"asyncio", "socket", "aiohttp", "logging", "time", "random", "threading", 
 CATCH_ALL = {"gateway/meter.py", "edge/middleware/rescue.py", "tasks.py"}
 MUTATORS = {"append", "add", "update", "pop", "popitem", "clear", "extend", "insert", "remove", "discard", "setdefault"}
 MODULE_LINES, FUNCTION_LINES = 400, 70
+FACADES = {"runestone.client"}
+"""Packages whose __init__ names what is in them for their users, and is used by none of their modules."""
 
 
 def name_of(path: Path) -> str:
@@ -243,7 +260,7 @@ def test_no_module_imports_itself_through_others() -> None:
     for name, used in graph.items():
         for module in (name, *tuple(used)):
             parts = module.split(".")
-            used |= {".".join(parts[:end]) for end in range(1, len(parts))}
+            used |= {".".join(parts[:end]) for end in range(1, len(parts))} - FACADES
         used.discard(name)
     done: set[str] = set()
 

@@ -1,6 +1,7 @@
 """What a client asked for, and what has become of it so far.
 
-Rule: what the client sent is never changed here; the stages write only the fields below "what happened".
+Rule: what the client sent is changed only by middlewares (`rewrite`); the stages write what stands below "what
+happened".
 """
 
 from __future__ import annotations
@@ -8,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
+
+import orjson
 
 from runestone.core.directives import NO_WISHES, Directives
 from runestone.core.json import JsonObject
 from runestone.core.resilience import PLAIN, Resilience
+from runestone.core.trace import Context, Span, Trace
 
 
 class Operation(StrEnum):
@@ -59,6 +64,35 @@ FREE = frozenset({"hit", "stale", "collapsed"})
 """What the cache did when a call has cost nothing at a provider (see Call.cache)."""
 
 
+Place = Literal["gateway", "limits", "batch", "retry", "pool", "provider", "streaming"]
+"""Where a call can be: in the stages, waiting for its key's turn, for others to go up with, for another attempt, for a
+connection, for a provider's answer; and what streams.
+"""
+
+
+class Progress:
+    """Where a call is right now, for who looks from outside. Copies of a call share one, and so do calls that hear the
+    same answer: who makes them wait notes it with a store, and nobody on the path reads it.
+
+    Without slots on purpose, as a Call.
+    """
+
+    stage: Place = "gateway"
+    target: Target | None = None
+    """Who is asked, or was asked last."""
+    attempts: int = 0
+
+
+class _Unwatched(Progress):
+    """Of a call that nobody can see: remembers nothing."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Nobody looks."""
+
+
+UNWATCHED = _Unwatched()
+
+
 @dataclass(eq=False)
 class Call:
     """One call on its way through the stages. Times are seconds of `time.perf_counter`.
@@ -87,8 +121,16 @@ class Call:
     tags: tuple[str, ...] = ()
     """What the client calls its answer (`x-runestone-tags`), to clear it by."""
 
+    context: Context | None = None
+    """The trace it is a part of."""
     deadline: float = float("inf")
     """When the whole call must be over, all attempts included."""
+
+    def rewrite(self, fields: JsonObject) -> None:
+        """Asks something else, from here on: for middlewares, before anything was asked."""
+        self.fields, self.body = fields, orjson.dumps(fields)
+        if type(fields.get("model")) is str:
+            self.model = str(fields["model"])
 
     # what happened
     fingerprint: bytes | None = field(default=None, init=False)
@@ -114,5 +156,10 @@ class Call:
     """Attempts that failed: where, and with which error code."""
     waited: float = field(default=0.0, init=False)
     """Seconds spent waiting for providers, up to the head of the answer."""
+    trace: Trace | None = field(default=None, init=False)
+    """Where its steps are noted; None when they are not."""
+    span: Span | None = field(default=None, init=False)
+    """The step it is in."""
+    progress: Progress = field(default=UNWATCHED, init=False)
     head: float | None = field(default=None, init=False)
     """Seconds to the answer's head that were not spent waiting; set when the head is known."""

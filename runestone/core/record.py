@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from runestone.core.call import Operation, Target
 from runestone.core.summary import Summary
+from runestone.core.trace import Trace
 
 CLIENT_CLOSED = 499
 """The status of a call whose client left before the end (nginx's word for it)."""
@@ -42,6 +43,8 @@ class Record(NamedTuple):
     summary: Summary
     cache: str = "none"
     """What the cache did (see Call)."""
+    trace: Trace | None = None
+    """Its steps, where they were noted."""
 
 
 Observer = Callable[[Record], None]

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from runestone.core.call import UNWATCHED, Progress
 from runestone.core.reply import Headers
+from runestone.core.trace import Context
 
 
 class Prefill(StrEnum):
@@ -32,6 +34,9 @@ class UpstreamRequest:
     credential: str | None
     stream: bool
     deadline: float
+    context: Context | None = None
+    """The trace it is a part of, for a provider that follows it too."""
+    progress: Progress = UNWATCHED
 
 
 class UpstreamReply(Protocol):

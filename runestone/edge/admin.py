@@ -8,6 +8,7 @@ from typing import Protocol
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from runestone.core.call import ANONYMOUS
 from runestone.core.json import JsonObject
@@ -30,11 +31,9 @@ class Admin:
         self._act = act
 
     async def show_providers(self, request: web.Request) -> web.Response:
-        _refuse_others(request)
         return _json(self._providers())
 
     async def change_provider(self, request: web.Request) -> web.Response:
-        _refuse_others(request)
         return _json(self._act(request.match_info["name"], request.match_info["verb"]))
 
 
@@ -61,11 +60,9 @@ class CacheAdmin:
         self._max_body = max_body
 
     async def show(self, request: web.Request) -> web.Response:
-        _refuse_others(request)
         return _json(self._cached.overview())
 
     async def clear(self, request: web.Request) -> web.Response:
-        _refuse_others(request)
         self._refuse_where_it_is_off()
         told = parse_object(await read_body(request, self._max_body))
         for name in told:
@@ -75,7 +72,6 @@ class CacheAdmin:
         return _json({"cleared": self._cached.clear(*(_name(told, name) for name in CLEARED_BY))})
 
     async def warm(self, request: web.Request) -> web.Response:
-        _refuse_others(request)
         self._refuse_where_it_is_off()
         body = await read_body(request, self._max_body, LINES)
         return _json(await self._cached.warm(BytesIO(body)))
@@ -85,9 +81,14 @@ class CacheAdmin:
             raise BadRequest("the cache is off (cache.enabled = false)")
 
 
-def _refuse_others(request: web.Request) -> None:
+Wrapper = Middleware
+"""What may stand around the admin endpoints."""
+
+
+async def admin_key(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The middleware around the admin endpoints. Raises Unauthorized, Forbidden."""
     if request[VISIT].caller.admin:
-        return
+        return await handler(request)
     if request[VISIT].caller is ANONYMOUS:
         raise Unauthorized("the admin endpoints need a key with admin = true", code="missing_authorization")
     raise Forbidden("this key may not use the admin endpoints")

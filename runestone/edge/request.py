@@ -21,6 +21,7 @@ from runestone.core.call import ANONYMOUS, MAX_TAG, MAX_TAGS, Call, Caller, Oper
 from runestone.core.directives import NO_WISHES, Directives, parse
 from runestone.core.json import JsonObject
 from runestone.core.recent import LARGEST, Recent
+from runestone.core.trace import Context, read_context
 from runestone.dialects.body import parse_object
 from runestone.dialects.dialect import Dialect
 from runestone.dialects.passage import ANTHROPIC, OPENAI, client_dialect
@@ -148,6 +149,7 @@ class Head(NamedTuple):
     directives: Directives
     ttl: float | None
     tags: tuple[str, ...]
+    context: Context | None
 
     def part(self, index: int, started: float) -> Head:
         """The same for one of several calls, which begins at `started`: what names a single call names this one."""
@@ -172,6 +174,7 @@ def head_of(request: web.Request, total: float) -> Head:
         parse(", ".join(headers.getall("Cache-Control"))) if "Cache-Control" in headers else NO_WISHES,
         _duration(headers, "x-runestone-cache-ttl", least=0.0),
         _tags(headers["x-runestone-tags"]) if "x-runestone-tags" in headers else (),
+        read_context(headers["traceparent"], headers.get("tracestate", "")) if "traceparent" in headers else None,
     )
 
 
@@ -205,6 +208,7 @@ def make_call(head: Head, operation: Operation, body: bytes, fields: JsonObject,
         directives=head.directives,
         ttl=head.ttl,
         tags=head.tags,
+        context=head.context,
     )
 
 

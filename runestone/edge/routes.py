@@ -5,6 +5,9 @@ Rule: a path that is not here does not exist; both listeners and both prefixes a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
@@ -17,6 +20,7 @@ from runestone.edge.models import Models
 from runestone.edge.module import Module
 from runestone.edge.request import SOCKETS
 from runestone.edge.stamp import Stamp
+from runestone.edge.state import Watching
 from runestone.edge.streams import Streams
 from runestone.edge.telemetry import Metrics
 from runestone.edge.websocket.endpoint import WebSockets
@@ -35,6 +39,8 @@ def routes(
     streams: Streams,
     sockets: WebSockets | None,
     module: Module,
+    admin_middlewares: Sequence[Middleware],
+    watching: Watching | None = None,
 ) -> list[tuple[str, str, Handler]]:
     """(method, path, handler), most used first."""
     chat = calls.handler(Operation.CHAT)
@@ -69,12 +75,24 @@ def routes(
         ("GET", "/health/live", health.live),
         ("GET", "/health/ready", health.ready),
         ("GET", "/metrics", metrics.scrape),
-        ("GET", "/admin/providers", admin.show_providers),
-        ("POST", "/admin/providers/{name}/{verb:" + "|".join(VERBS) + "}", admin.change_provider),
-        ("GET", "/admin/cache", cache.show),
-        ("POST", "/admin/cache/clear", cache.clear),
-        ("POST", "/admin/cache/warm", cache.warm),
+        *[
+            (method, path, _within(admin_middlewares, handler))
+            for method, path, handler in (
+                ("GET", "/admin/providers", admin.show_providers),
+                ("POST", "/admin/providers/{name}/{verb:" + "|".join(VERBS) + "}", admin.change_provider),
+                ("GET", "/admin/cache", cache.show),
+                ("POST", "/admin/cache/clear", cache.clear),
+                ("POST", "/admin/cache/warm", cache.warm),
+                *([("GET", "/admin/state", watching.state), ("GET", "/admin/tail", watching.tail)] if watching else []),
+            )
+        ],
     ]
+
+
+def _within(middlewares: Sequence[Middleware], handler: Handler) -> Handler:
+    for middleware in reversed(middlewares):
+        handler = partial(middleware, handler=handler)
+    return handler
 
 
 def application(

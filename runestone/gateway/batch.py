@@ -120,6 +120,7 @@ class Group:
             return await self._alone(call)
         item = Item(call, now, asyncio.get_running_loop().create_future())
         self._queue.append(item)
+        call.progress.stage = "batch"
         self._look()
         try:
             return await item.answer
@@ -181,7 +182,9 @@ class Group:
         asked = [(embeddings.items(item.call.fields) or [None])[0] for item in items]
         call.fields = embeddings.asking(call.fields, asked)
         call.body = orjson.dumps(call.fields)
-        call.failures = ()
+        call.failures, call.waited = (), 0.0
+        for item in items:
+            item.call.progress = call.progress
         try:
             reply = await self._next(call)
             parts = [reply.body or b""] if len(items) == 1 else embeddings.split(reply.body or b"", asked)
@@ -190,8 +193,12 @@ class Group:
                 raise ProviderFailed("the provider's answer does not hold one embedding for each input")
         except RunestoneError as error:
             if len(items) > 1 and isinstance(error, ProviderRefused) and error.status in _FOR_AN_ITEM:
-                half = len(items) // 2
+                for item in items:
+                    item.call.waited += call.waited
+                half, began = len(items) // 2, perf_counter()
                 await self._ask_for(items[:half])
+                for item in items[half:]:
+                    item.call.waited += perf_counter() - began
                 await self._ask_for(items[half:])
                 return
             for item in items:

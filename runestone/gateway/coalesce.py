@@ -57,6 +57,7 @@ class Coalesce:
             self._joined.count += 1
             call.cache = "collapsed"
             call.cache_headers = (("Cache-Status", forwarded("miss", collapsed=True)),)
+            call.progress = flight.call.progress
             before = perf_counter()
             try:
                 return await flight.join(call)

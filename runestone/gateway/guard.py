@@ -32,6 +32,9 @@ class Guard:
         if call.target is None:
             raise Unavailable("no target was chosen")
         watched = self._targets.of(call.target)
+        progress = call.progress
+        progress.target = call.target
+        progress.attempts += 1
         began = perf_counter()
         generation = _admit(watched, began)
         try:
@@ -39,6 +42,8 @@ class Guard:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):  # overtaken by a hedge: without it, only fast answers count
                 watched.slow.at_least(perf_counter() - began)
+            else:
+                progress.stage = "retry"
             _settle(watched, generation, call, error, latency=None)
             raise
         latency = perf_counter() - began

@@ -6,7 +6,7 @@ its time lasts. What is past its time serves only when the provider fails, insid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from copy import copy
 from hashlib import sha256
 from time import perf_counter
@@ -23,9 +23,18 @@ from runestone.core.summary import Summary
 from runestone.dialects import embeddings
 from runestone.errors import NotStored, ProviderFailed, RunestoneError
 from runestone.gateway.cache import Answers, Freshness, Keys, Tally, may_use, say
-from runestone.gateway.pipeline import Next
+from runestone.gateway.pipeline import Next, Stage
 
 Found = Entry[Answer] | None
+
+
+def by_kind(whole: Stage, items: Stage) -> Stage:
+    """One stage of both: `whole` for calls that are answered as a whole, `items` for embeddings."""
+
+    def from_cache(call: Call, next: Next) -> Awaitable[Reply]:  # noqa: A002
+        return (items if call.operation is Operation.EMBEDDINGS else whole)(call, next)
+
+    return from_cache
 
 
 class ItemsFromCache:

@@ -89,7 +89,9 @@ class LimitKeys:
         if limited is None:
             return await next(call)
         tokens = estimate_messages(call.fields) if limited.counts_tokens else 0
+        call.progress.stage = "limits"
         await limited.admit(tokens)
+        call.progress.stage = "gateway"
         try:
             reply = await next(call)
         except BaseException:

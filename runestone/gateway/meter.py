@@ -1,4 +1,5 @@
-"""Makes one record of every call and hands it to the observers, when the call is over for the client.
+"""Makes one record of every call and hands it to the observers, when the call is over for the client; until then it is
+listed as in flight.
 
 Rule: an observer is never waited for, and one that fails costs a log line, not a call.
 """
@@ -10,11 +11,12 @@ import logging
 from collections.abc import Iterable
 from time import perf_counter
 
-from runestone.core.call import Call
+from runestone.core.call import Call, Progress
 from runestone.core.record import CLIENT_CLOSED, Observer, Record
 from runestone.core.reply import Reply
 from runestone.core.summary import Summary
 from runestone.errors import InternalError, RunestoneError
+from runestone.gateway.inflight import InFlight
 from runestone.gateway.pipeline import Next
 
 _log = logging.getLogger("runestone.meter")
@@ -22,22 +24,29 @@ _NOTHING = Summary()
 
 
 class Meter:
-    """The stage. `observers` are called in order with each Record."""
+    """The stage. `observers` are called in order with each Record; `inflight` lists what runs."""
 
-    def __init__(self, observers: Iterable[Observer]) -> None:
+    def __init__(self, observers: Iterable[Observer], inflight: InFlight | None = None) -> None:
         self._observers = tuple(observers)
+        self.inflight = inflight if inflight is not None else InFlight()
 
     async def __call__(self, call: Call, next: Next) -> Reply:  # noqa: A002 - the shape's own word
+        call.progress = Progress()
+        self.inflight.calls[call] = None
         try:
             reply = await next(call)
         except BaseException as error:
             self._observe(call, None, error)
             raise
         call.head = perf_counter() - call.started - call.waited
+        if reply.blocks is not None:
+            call.progress.stage = "streaming"
         reply.when_closed(lambda reply, error: self._observe(call, reply, error))
         return reply
 
     def _observe(self, call: Call, reply: Reply | None, error: BaseException | None) -> None:
+        self.inflight.calls.pop(call, None)
+        self.inflight.finished += 1
         status, code, source = _outcome(reply, error)
         first = reply.blocks.first_token if reply is not None and reply.blocks is not None else None
         target = call.target
@@ -60,6 +69,7 @@ class Meter:
             first - call.started if first is not None else None,
             reply.summary if reply is not None else _NOTHING,
             call.cache,
+            call.trace,
         )
         for observer in self._observers:
             try:

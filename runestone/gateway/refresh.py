@@ -40,6 +40,7 @@ class Refresher:
         own.deadline = own.started + (call.deadline - call.started)
         own.failures, own.cache_headers = (), ()
         own.joins, own.cache, own.target = True, "miss", None
+        own.trace = own.span = None  # it outlives the trace of the call that asked
         self._running.add(key)
         self._start(f"refresh {own.id}", self._refresh(own, next, key))
 

@@ -50,8 +50,11 @@ class Send:
             credential=call.credential,
             stream=call.stream,
             deadline=call.deadline,
+            context=call.context if call.trace is None else call.trace.context(call.span),
+            progress=call.progress,
         )
         upstream = self._upstreams[target.provider]
+        call.progress.stage = "provider"
         before = perf_counter()
         care = call.resilience
         try:
@@ -59,6 +62,7 @@ class Send:
             reply = await (_in_time(care.ttft_timeout, asked) if call.stream and care.ttft_timeout else asked)
             if care.pace is not None and call.has_next and isinstance(reply.blocks, UpstreamBlocks):
                 await reply.blocks.prove(care.pace)
+            call.progress.stage = "streaming" if call.stream else "gateway"
             return reply
         finally:
             call.waited += perf_counter() - before
@@ -109,8 +113,11 @@ async def _reply(call: Call, answer: UpstreamReply, way: Passage, traits: Traits
             return Reply(200, answer.headers, way.summary, blocks=blocks)
         way.answer(await _read(answer))  # says so itself when it is an error in the guise of an answer
         raise ProviderFailed("the provider answered a streamed call with a whole answer")
-    body = way.answer(await _read(answer))
+    data = await _read(answer)
+    came = perf_counter()
+    body = way.answer(data)
     answer.close()
+    call.waited -= perf_counter() - came  # to read an answer is our own time, not the provider's
     return Reply(200, answer.headers, way.summary, body=body)
 
 

@@ -178,7 +178,9 @@ class HttpProvider:
         self, loop: asyncio.AbstractEventLoop, request: UpstreamRequest, credential: Credential | None
     ) -> HttpReply:
         head = self._head(request, credential)
+        request.progress.stage = "pool"
         await self.pool.check_out()
+        request.progress.stage = "provider"
         watch = Watch(loop, request.deadline)
         try:
             response = await watch.wait(self._post(request, head), "first_byte", self._timeouts.first_byte)
@@ -239,6 +241,10 @@ class HttpProvider:
             head = self._fixed.copy()
         if request.headers:
             head.update(request.headers)
+        if request.context is not None:
+            head["traceparent"] = request.context.header()
+            if request.context.state:
+                head["tracestate"] = request.context.state
         return head
 
     def _with_credential(self, credential: str) -> CIMultiDict[str]:

@@ -17,6 +17,7 @@ from time import monotonic
 import aiohttp
 from yarl import URL
 
+from runestone.core.buckets import SECONDS, Buckets
 from runestone.errors import Unavailable
 from runestone.providers.connection import Connector
 
@@ -50,6 +51,8 @@ class Pool:
         self._needs_dns = _needs_dns(base_url)
         self._limits = limits
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waits = Buckets(SECONDS)
+        self._queued = 0
         self.active = self.acquired = self.refused = self.errors = 0
         self.reused = self.fresh = 0
         self.session: aiohttp.ClientSession
@@ -81,6 +84,11 @@ class Pool:
         return len(self._waiting)
 
     @property
+    def waits(self) -> Buckets:
+        """Seconds each caller has waited for a slot, in vain or not; nought where one was free."""
+        return self._waits.with_zeros(self.acquired - self._queued)
+
+    @property
     def idle(self) -> int:
         """Connections that are kept and not in use; those the provider has ended meanwhile count no more."""
         return sum(protocol.is_connected() for kept in self.connector._conns.values() for protocol, _ in kept)
@@ -96,6 +104,7 @@ class Pool:
             self.active += 1
         else:
             await self._wait()
+            self._queued += 1
         self.acquired += 1
 
     def check_in(self) -> None:
@@ -128,6 +137,7 @@ class Pool:
             raise Unavailable(f"the provider {self._name!r} has all its connections in use", retry_after=1.0)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
+        before = monotonic()
         try:
             async with asyncio.timeout(self._limits.checkout_timeout):
                 await waiter
@@ -138,6 +148,8 @@ class Pool:
         except asyncio.CancelledError:
             self._abandon(waiter)
             raise
+        finally:
+            self._waits.observe(monotonic() - before)
 
     def _abandon(self, waiter: asyncio.Future[None]) -> None:
         """A waiter that gave up; one that was served in the same moment passes its slot on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from runestone.config.schema import Configuration
@@ -14,7 +14,7 @@ from runestone.core.window import Bounds
 from runestone.gateway.batch import Batch, Observe
 from runestone.gateway.cache import Answers, Freshness, FromCache, Keys, Tally
 from runestone.gateway.coalesce import Coalesce, Joined
-from runestone.gateway.items import ItemsFromCache
+from runestone.gateway.items import ItemsFromCache, by_kind
 from runestone.gateway.pipeline import Stage
 from runestone.gateway.playback import Playback
 from runestone.gateway.refresh import Refresher
@@ -66,31 +66,30 @@ def caching_of(configuration: Configuration, names: Names) -> Caching:
     return Caching(answers, Keys(names, told.scope, private_of(configuration)), terms, Tally(), Joined())
 
 
-def cache_stages(configuration: Configuration, caching: Caching, refresher: Refresher) -> list[Stage]:
-    """Cache, collapsing and keeping, in this order; none where the cache is off."""
+def cache_stages(configuration: Configuration, caching: Caching, refresher: Refresher) -> dict[str, Sequence[Stage]]:
+    """Cache, collapsing and keeping; none where the cache is off."""
     told = configuration.cache
     if not told.enabled:
-        return []
+        return {}
     speed = told.replay_speed if told.replay == "paced" else 0.0
 
     def playback(answer: Answer, sent: bytes, within: float) -> Playback:
         return Playback(answer, sent, speed, within)
 
     freshness, tally = caching.terms.freshness, caching.tally
-    stages: list[Stage] = [
-        FromCache(caching.answers, caching.keys, freshness, tally=tally, playback=playback, refresh=refresher),
-        ItemsFromCache(caching.answers, caching.keys, freshness, tally=tally),
-    ]
-    if told.collapse:
-        stages.append(Coalesce(max_kept=told.max_entry, joined=caching.joined))
-    return [*stages, Store(caching.answers, caching.terms)]
+    whole = FromCache(caching.answers, caching.keys, freshness, tally=tally, playback=playback, refresh=refresher)
+    return {
+        "cache": [by_kind(whole, ItemsFromCache(caching.answers, caching.keys, freshness, tally=tally))],
+        "coalesce": [Coalesce(max_kept=told.max_entry, joined=caching.joined)] if told.collapse else [],
+        "store": [Store(caching.answers, caching.terms)],
+    }
 
 
-def batch_stages(configuration: Configuration, names: Names, observe: Observe) -> list[Stage]:
+def batch_stages(configuration: Configuration, names: Names, observe: Observe) -> dict[str, Sequence[Stage]]:
     """Batching of embeddings; none where it is off."""
     told = configuration.batch
     if not told.enabled or told.default_size < 2:
-        return []
+        return {}
     private = private_of(configuration)
     most = {name: _max_inputs(configuration, name) for name in configuration.providers}
 
@@ -106,7 +105,7 @@ def batch_stages(configuration: Configuration, names: Names, observe: Observe) -
     def sees_credential(call: Call) -> bool:
         return bool(private) and any(target.provider in private for target in names.resolve(call.model))
 
-    return [Batch(bounds_of, sees_credential=sees_credential, observe=observe)]
+    return {"batch": [Batch(bounds_of, sees_credential=sees_credential, observe=observe)]}
 
 
 def private_of(configuration: Configuration) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import fields, replace
 
 from runestone.config.load import SIMULATED
@@ -100,3 +101,12 @@ def _traits(provider: Provider, configuration: Configuration) -> Traits:
         prefill=provider.prefill or entry.prefill,
         default_max_tokens=configuration.routing.default_max_tokens,
     )
+
+
+def pools_of(configuration: Configuration, upstreams: Mapping[str, Upstream]) -> dict[str, PoolSettings]:
+    """The settings of the providers that have a pool."""
+    return {
+        name: pool_of(entry, configuration)
+        for name, entry in configuration.providers.items()
+        if isinstance(upstreams[name], HttpProvider)
+    }

@@ -17,6 +17,7 @@ from runestone.edge.websocket.rooms import Rooms
 from runestone.edge.websocket.sessions import Sessions
 from runestone.edge.websocket.stream import Gateway
 from runestone.errors import RunestoneError
+from runestone.wiring.telemetry import Following
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Live:
         sessions, tally = self.sessions, self.sessions.tally
         yield "streams_active", {}, self.running.streams
         yield "websocket_connections", {}, sessions.connections
+        yield "websocket_connections_limit", {}, sessions.most
         yield "websocket_messages_total", {"direction": "in"}, tally.received
         yield "websocket_messages_total", {"direction": "out"}, tally.sent
 
@@ -46,6 +48,7 @@ def live_of(
     running: Running,
     start: Start,
     refused: Callable[[RunestoneError], None],
+    following: Following,
 ) -> Live:
     """`start` runs something in a task that somebody owns; `refused` is told of calls that did not become one."""
     settings, streams = configuration.websocket, configuration.streams
@@ -90,6 +93,13 @@ def live_of(
         Streams(held, start=start, running=running),
         sessions,
         rooms,
-        WebSockets(house, terms) if settings.enabled else None,
+        WebSockets(
+            house,
+            terms,
+            begin=following.tracer.connection if following.tracer is not None else None,
+            finish=following.connection,
+        )
+        if settings.enabled
+        else None,
         Module(files("runestone.edge").joinpath("runestone.js").read_bytes()),
     )

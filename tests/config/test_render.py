@@ -133,6 +133,7 @@ def test_it_is_complete() -> None:
         "max_body": "20MB",
         "drain": "30s",
         "keep_alive": "75s",
+        "cors_origins": [],
     }
     assert shown["routing"]["timeouts"]["first_byte"] == "5m"
     assert shown["providers"]["simulated"]["simulated"]["ttft"] == "50ms"

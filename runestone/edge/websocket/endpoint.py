@@ -7,13 +7,14 @@ aiohttp reads the frames, answers pings, finds dead peers by its heartbeat and r
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from aiohttp import WSMsgType, web
 
 from runestone.core.call import ANONYMOUS
+from runestone.core.trace import Context, Trace
 from runestone.edge.request import VISIT, Head, head_of
 from runestone.edge.server import Connection
 from runestone.edge.websocket.conversation import Conversation, House
@@ -42,11 +43,20 @@ class Terms:
 
 
 class WebSockets:
-    """The handler."""
+    """The handler. `begin` begins the trace of a connection that is to be traced, `finish` takes it at its end."""
 
-    def __init__(self, house: House, terms: Terms) -> None:
+    def __init__(
+        self,
+        house: House,
+        terms: Terms,
+        *,
+        begin: Callable[[Context | None], Trace | None] | None = None,
+        finish: Callable[[Trace], None] | None = None,
+    ) -> None:
         self._house = house
         self._terms = terms
+        self._begin = begin
+        self._finish = finish
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One connection, from its handshake to its end."""
@@ -70,7 +80,7 @@ class WebSockets:
             if refusal is not None:
                 await ws.close(code=refusal[0], message=refusal[1][:120].encode())
             else:
-                await self._converse(request, ws, head)
+                await self._traced(request, ws, head)
         finally:
             sessions.connections -= 1
         return ws
@@ -87,6 +97,16 @@ class WebSockets:
         if visit.caller is ANONYMOUS and not may_come(request, self._terms.origins):
             return 1008, "pages of this origin may not connect without a key (server.cors_origins)"
         return None
+
+    async def _traced(self, request: web.Request, ws: web.WebSocketResponse, head: Head) -> None:
+        trace = self._begin(head.context) if self._begin is not None else None
+        if trace is None or self._finish is None:
+            await self._converse(request, ws, head)
+            return
+        try:
+            await self._converse(request, ws, head._replace(context=trace.context()))
+        finally:
+            self._finish(trace)
 
     async def _converse(self, request: web.Request, ws: web.WebSocketResponse, head: Head) -> None:
         sessions, connection = self._house.sessions, request.protocol

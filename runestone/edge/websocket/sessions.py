@@ -32,7 +32,8 @@ class Sessions:
         self.is_draining = False
         self.connections = 0
         """Open now, those that are still shaking hands too."""
-        self._most = most
+        self.most = most
+        """Connections that may be open."""
         self._max_kept = max_kept
         self._ledger = Ledger(max_bytes)
         self._leave = leave
@@ -51,7 +52,7 @@ class Sessions:
     @property
     def has_room(self) -> bool:
         """Whether one more connection may be open."""
-        return self.connections < self._most
+        return self.connections < self.most
 
     def open(self, caller: Caller, socket: Socket) -> Session:
         """A new session."""
@@ -94,7 +95,7 @@ class Sessions:
             return
         timer = asyncio.get_running_loop().call_later(self.resumable_for, self._expire, session)
         self._away[session.id] = session, timer
-        if len(self._away) > self._most:
+        if len(self._away) > self.most:
             self._expire(next(iter(self._away.values()))[0])
         session.free()  # what waited for the socket has room again, in the outbox
 
