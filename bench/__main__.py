@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from bench import batch, cache, footprint, json_relay, latency, paced, resilience, sse_relay, stages, table, traffic
+from bench import (
+    batch,
+    cache,
+    footprint,
+    json_relay,
+    latency,
+    overhead,
+    paced,
+    resilience,
+    sse_relay,
+    stages,
+    table,
+    traffic,
+    websocket,
+)
 
 MEASUREMENTS: dict[str, table.Measurement] = {
     "json_relay": json_relay.measure,
@@ -14,7 +28,9 @@ MEASUREMENTS: dict[str, table.Measurement] = {
     "traffic": traffic.measure,
     "batch": batch.measure,
     "stages": stages.measure,
+    "overhead": overhead.measure,
     "resilience": resilience.measure,
+    "websocket": websocket.measure,
 }
 
 if __name__ == "__main__":

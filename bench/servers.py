@@ -111,6 +111,14 @@ def embedder() -> Iterator[Server]:
 
 
 @contextmanager
+def collector() -> Iterator[Server]:
+    """A collector of traces and metrics, on the load's core."""
+    port = free_port()
+    with _child("the collector", port, ["bench.collector", "--port", str(port)], process.load_core()) as server:
+        yield server
+
+
+@contextmanager
 def bare(upstream: Server, mode: str = "fast", base: str = "/v1") -> Iterator[Server]:
     """The yardstick, on the server core; with `base` "/hit" it answers from a constant."""
     port = free_port()

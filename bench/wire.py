@@ -11,8 +11,10 @@ import orjson
 MODEL = "bench-model"
 EVENTS = 100
 EVENTS_A_SECOND = 50
+HELD_INTERVAL = 2  # seconds between two events of a stream that is only held
 DONE = b"data: [DONE]\n\n"
 CHAT_PATH = "/v1/chat/completions"
+KEY = "sk-bench-0123456789abcdefghijklmnopqrstuvwxyz"
 
 # A paced event carries the moment it was sent, in nanoseconds of the system-wide monotonic clock, as its text:
 # inside the content, where even a gateway that rewrites events must keep it.
@@ -75,7 +77,7 @@ def request(path: str, port: int, body: bytes) -> bytes:
         "X-Stainless-Async: async:asyncio\r\n"
         "X-Stainless-Retry-Count: 0\r\n"
         "X-Stainless-Read-Timeout: 600\r\n"
-        "Authorization: Bearer sk-bench-0123456789abcdefghijklmnopqrstuvwxyz\r\n"
+        f"Authorization: Bearer {KEY}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

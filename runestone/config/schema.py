@@ -317,12 +317,59 @@ class Streams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pipelines:
+    default: tuple[str, ...] = field(
+        default=(),
+        metadata={"doc": "the stages of a call (docs/middleware.md); left out, the built-in ones"},
+    )
+    streaming: tuple[str, ...] = field(
+        default=(), metadata={"doc": "of calls that are answered as events; left out, as `default`"}
+    )
+    cached: tuple[str, ...] = field(
+        default=(), metadata={"doc": "of calls that the cache may answer; left out, as the two above"}
+    )
+    admin: tuple[str, ...] = field(
+        default=(), metadata={"doc": 'aiohttp middlewares around `/admin`; left out, `["admin_key"]`'}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    enabled: bool = field(default=True, metadata={"doc": "false: no traces and no export, whatever else is said"})
+    exporters: tuple[Literal["prometheus", "otlp", "zipkin", "console"], ...] = field(
+        default=(),
+        metadata={"doc": "where to; left out, `/metrics`, and OTLP where `OTEL_*` names an endpoint"},
+    )
+    endpoint: str | None = field(
+        default=None, metadata={"doc": "where OTLP goes (`http://collector:4318`); left out, as `OTEL_*` says"}
+    )
+    sample_ratio: Ratio = field(
+        default=Ratio(1.0), metadata={"doc": "of calls that come without a decision of their own (`traceparent`)"}
+    )
+    content: bool = field(default=False, metadata={"doc": "whether spans hold prompts and answers"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     level: Literal["debug", "info", "warning", "error"] = field(
         default="info", metadata={"doc": "the least level that is written"}
     )
     format: Literal["text", "json"] = field(
         default="text", metadata={"doc": "one line a call, as text or JSON, on stderr"}
+    )
+    buffer: Size = field(
+        default=Size(4_000_000), metadata={"doc": "of lines that wait to be written; one more is dropped and counted"}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debug:
+    console: bool = field(
+        default=False,
+        metadata={"doc": "a way into the running process, for anybody on this machine (docs/operations.md)"},
+    )
+    port: Port = field(
+        default=Port(20101), metadata={"doc": "of its terminal, on loopback; the next two are its page and its Python"}
     )
 
 
@@ -340,4 +387,7 @@ class Configuration:
     batch: Batch = Batch()
     websocket: WebSocket = WebSocket()
     streams: Streams = Streams()
+    pipelines: Pipelines = Pipelines()
+    telemetry: Telemetry = Telemetry()
     log: Log = Log()
+    debug: Debug = Debug()

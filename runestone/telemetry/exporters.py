@@ -9,7 +9,7 @@ from collections.abc import Collection
 from importlib import import_module
 from typing import Any
 
-from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
 
 from runestone.core.record import Record
@@ -19,23 +19,26 @@ from runestone.telemetry.otel import Otel
 _OTLP = "opentelemetry.exporter.otlp.proto.http"
 
 
-def otel_of(names: Collection[str], models: frozenset[str]) -> Otel:
-    """What exports to `names`; only `models` are named in metrics. Raises ConfigurationError without the extra."""
+def otel_of(names: Collection[str], models: frozenset[str], endpoint: str | None) -> Otel:
+    """What exports to `names`, OTLP to `endpoint`; only `models` are named in metrics. Raises ConfigurationError
+    without the extra.
+    """
     spans: list[SpanExporter] = []
-    readers: list[MetricReader] = []
+    meters: list[MetricExporter] = []
     if "console" in names:
         spans.append(ConsoleSpanExporter())
-        readers.append(PeriodicExportingMetricReader(ConsoleMetricExporter()))
+        meters.append(ConsoleMetricExporter())
     if "otlp" in names:
-        spans.append(_extra(f"{_OTLP}.trace_exporter").OTLPSpanExporter())
-        readers.append(PeriodicExportingMetricReader(_extra(f"{_OTLP}.metric_exporter").OTLPMetricExporter()))
+        traces, metrics = (f"{endpoint.rstrip('/')}/v1/{what}" if endpoint else None for what in ("traces", "metrics"))
+        spans.append(_extra(f"{_OTLP}.trace_exporter").OTLPSpanExporter(endpoint=traces))
+        meters.append(_extra(f"{_OTLP}.metric_exporter").OTLPMetricExporter(endpoint=metrics))
     if "zipkin" in names:
         spans.append(_extra("opentelemetry.exporter.zipkin.json").ZipkinExporter())
 
     def label(record: Record) -> str:
         return record.model if record.model in models else f"{record.provider or 'other'}/*"
 
-    return Otel(spans, readers, label)
+    return Otel(spans, meters, label)
 
 
 def _extra(module: str) -> Any:

@@ -10,14 +10,13 @@ Rule: imported only where something is exported: the SDK is a third of a second 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import sleep, time_ns
 
-from opentelemetry.metrics import Histogram
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -25,10 +24,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from runestone import __version__
-from runestone.core.call import FREE
 from runestone.core.record import Record
 from runestone.core.trace import Span, Trace
-from runestone.telemetry.tracer import OPERATIONS
+from runestone.telemetry.otel_metrics import Measurements
 
 MOST = 10_000
 """Records that wait to be made into spans."""
@@ -37,10 +35,6 @@ PAUSE = 0.25
 LAST_WORDS = 5.0
 """Seconds that what waits at the end may take to be sent."""
 
-_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-_FIRST = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-_EACH = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 _SCOPE = InstrumentationScope("runestone", __version__)
 
 _log = logging.getLogger("runestone.telemetry")
@@ -68,65 +62,28 @@ class Counted(SpanExporter):
         self._exporter.shutdown()
 
 
-class Instruments:
-    """The metrics that are sent. `label` bounds what a model may be called."""
-
-    def __init__(self, provider: MeterProvider, label: Callable[[Record], str]) -> None:
-        meter = provider.get_meter("runestone", __version__)
-
-        def histogram(name: str, unit: str, text: str, bounds: Sequence[float]) -> Histogram:
-            return meter.create_histogram(name, unit, text, explicit_bucket_boundaries_advisory=bounds)
-
-        self._label = label
-        self._tokens = histogram("gen_ai.client.token.usage", "{token}", "Tokens as providers counted them", _TOKENS)
-        self._operation = histogram("gen_ai.client.operation.duration", "s", "Time waiting for providers", _SECONDS)
-        self._request = histogram("gen_ai.server.request.duration", "s", "From the request to the last byte", _SECONDS)
-        self._first = histogram("gen_ai.server.time_to_first_token", "s", "To the first content of a stream", _FIRST)
-        self._each = histogram("gen_ai.server.time_per_output_token", "s", "From token to token of a stream", _EACH)
-
-    def note(self, record: Record) -> None:
-        """Measures one call."""
-        told: dict[str, str] = {
-            "gen_ai.operation.name": OPERATIONS[record.operation],
-            "gen_ai.provider.name": record.provider or "none",
-            "gen_ai.request.model": self._label(record),
-        }
-        if record.error is not None:
-            told["error.type"] = record.error
-        self._request.record(record.duration, told)
-        if record.attempts:
-            self._operation.record(record.waited, told)
-        if record.first_token is not None:
-            self._first.record(record.first_token, told)
-            output = record.summary.output_tokens
-            if output is not None and output > 1:
-                self._each.record((record.duration - record.first_token) / (output - 1), told)
-        if record.cache not in FREE:
-            for kind, count in (("input", record.summary.input_tokens), ("output", record.summary.output_tokens)):
-                if count:
-                    self._tokens.record(count, {**told, "gen_ai.token.type": kind})
-
-
 class Otel:
     """An observer of records, and of traces that are no call's. Making one blocks, and so does `close`, which sends
     what waits: both are for threads.
     """
 
     def __init__(
-        self, spans: Iterable[SpanExporter], readers: Sequence[MetricReader], label: Callable[[Record], str]
+        self, spans: Iterable[SpanExporter], metrics: Iterable[MetricExporter], label: Callable[[Record], str]
     ) -> None:
         self._resource = Resource.create({"service.name": "runestone", "service.version": __version__}).merge(
             Resource.create()  # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come first
         )
         self._exporters = [Counted(exporter) for exporter in spans]
         self._processors = [BatchSpanProcessor(exporter) for exporter in self._exporters]
-        self._provider = MeterProvider(metric_readers=readers, resource=self._resource) if readers else None
-        self._instruments = Instruments(self._provider, label) if self._provider is not None else None
+        self._metrics = list(metrics)
+        self._measurements = Measurements(label)
         self._waiting: deque[tuple[Record | None, Trace | None, int]] = deque()
         self._dropped = 0
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="opentelemetry", daemon=True)
-        self._thread.start()
+        works = [self._work, *([self._send_metrics] if self._metrics else [])]
+        self._threads = [threading.Thread(target=work, name="opentelemetry", daemon=True) for work in works]
+        for thread in self._threads:
+            thread.start()
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # it would log every batch that fails
 
     @property
@@ -135,7 +92,7 @@ class Otel:
         return self._dropped + sum(exporter.failed for exporter in self._exporters)
 
     def __call__(self, record: Record) -> None:
-        if self._instruments is not None or record.trace is not None:
+        if self._metrics or record.trace is not None:
             self._put(record, record.trace)
 
     def connection(self, trace: Trace) -> None:
@@ -145,12 +102,13 @@ class Otel:
     def close(self) -> None:
         """Sends what waits, for LAST_WORDS at most, and ends the threads."""
         self._over.set()
-        self._thread.join(LAST_WORDS)
+        for thread in self._threads:
+            thread.join(LAST_WORDS)
         for processor in self._processors:
             processor.force_flush(int(LAST_WORDS * 1000))
             processor.shutdown()  # type: ignore[no-untyped-call]
-        if self._provider is not None:
-            self._provider.shutdown(int(LAST_WORDS * 1000))
+        for exporter in self._metrics:
+            exporter.shutdown(int(LAST_WORDS * 1000))
 
     def _put(self, record: Record | None, trace: Trace | None) -> None:
         if len(self._waiting) >= MOST:
@@ -162,16 +120,27 @@ class Otel:
         while True:
             is_over = self._over.wait(PAUSE)
             while self._waiting:
-                self._take(*self._waiting.popleft())
-                sleep(0)  # gives way to the loop, whose thread waits for the interpreter
+                record, trace, now = self._waiting.popleft()
+                if record is not None and self._metrics:
+                    self._measurements.note(record)
+                if trace is not None:
+                    self._take(record, trace, now)
+                    sleep(0)  # gives way to the loop, whose thread waits for the interpreter
             if is_over:
                 return
 
-    def _take(self, record: Record | None, trace: Trace | None, now: int) -> None:
-        if record is not None and self._instruments is not None:
-            self._instruments.note(record)
-        if trace is None:
-            return
+    def _send_metrics(self) -> None:
+        seconds = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or 60_000) / 1000
+        while True:
+            is_over = self._over.wait(seconds)
+            data = self._measurements.data(self._resource, _SCOPE)
+            for exporter in self._metrics:
+                if data.resource_metrics[0].scope_metrics[0].metrics:
+                    exporter.export(data)
+            if is_over:
+                return
+
+    def _take(self, record: Record | None, trace: Trace, now: int) -> None:
         if record is not None:
             _conclude(trace.root, record)
         trace.root.end = trace.root.end or now

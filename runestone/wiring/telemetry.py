@@ -70,14 +70,14 @@ class Following:
 def following_of(told: Telemetry, models: Iterable[str], environ: Mapping[str, str] = os.environ) -> Following:
     """What the configuration asks for."""
     names = {name for name in told.exporters if name != "prometheus"}
-    if not told.exporters and any(environ.get(name) for name in _ENDPOINTS):
+    if not told.exporters and (told.endpoint or any(environ.get(name) for name in _ENDPOINTS)):
         names = {"otlp"}
     if not told.enabled or not names or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return Following()
 
     def otel() -> Otel:
         exporters: Any = import_module("runestone.telemetry.exporters")  # only now: see telemetry/otel.py
-        made: Otel = exporters.otel_of(names, frozenset(models))
+        made: Otel = exporters.otel_of(names, frozenset(models), told.endpoint)
         return made
 
     tracer = Tracer(ratio=_ratio(told, environ), content=told.content, chance=random.random, bits=random.getrandbits)
