@@ -53,6 +53,7 @@ from runestone.wiring.cache_control import CacheControl, cache_control_of
 from runestone.wiring.caching import Caching, batch_stages, cache_stages, caching_of
 from runestone.wiring.keys import key_ring_of, limits_of
 from runestone.wiring.pipelines import Watch, admin_of, pipelines_of
+from runestone.wiring.prices import costs_of
 from runestone.wiring.providers import listers_of, pools_of, traits_of, upstreams_of
 from runestone.wiring.routing import candidate_of, model_names, resilience_of, targets_of, ways_of
 from runestone.wiring.streams import Live, live_of
@@ -74,11 +75,13 @@ class App:
     cache: CacheControl
     live: Live
     following: Following
+    metrics: Metrics
 
     async def start(self) -> None:
         """Fills the cache, opens the providers, and begins to look after them."""
         await self.following.start()
         await self.cache.start()
+        self.tasks.start("prices", self.metrics.costs.load())
         for name, upstream in self.upstreams.items():
             await upstream.start()
             if isinstance(upstream, HttpProvider):
@@ -112,6 +115,7 @@ def build(configuration: Configuration) -> App:
     metrics = Metrics(
         names.names(),
         lambda: (*control.samples(), *caching.samples(), *live.samples(), *following.samples()),
+        costs_of(configuration),
     )
     meter = Meter([metrics, CallLog(), *([following] if following.tracer is not None else [])])
     keys = _keys(configuration, access, limits)
@@ -158,7 +162,7 @@ def build(configuration: Configuration) -> App:
         middlewares.insert(1, cors)
     app = application(table, middlewares, max_body=max_body, stamp=stamp)
     pools = pools_of(configuration, upstreams)
-    return App(app, health, running, upstreams, control, pools, tasks, caching, cache, live, following)
+    return App(app, health, running, upstreams, control, pools, tasks, caching, cache, live, following, metrics)
 
 
 def _keys(configuration: Configuration, access: Access, limits: LimitKeys) -> dict[str, Sequence[Stage]]:

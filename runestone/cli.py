@@ -1,4 +1,4 @@
-"""The commands: serve, check, keys new, models, version.
+"""The commands: serve, check, keys new, models, top, tail, version.
 
 Rule: exit codes are 0 done, 1 failed at run time, 2 bad usage or configuration; a failure is one clear line, never a
 traceback.
@@ -11,7 +11,7 @@ import asyncio
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -19,9 +19,13 @@ from pathlib import Path
 import uvloop
 
 from runestone import __version__
-from runestone.config.load import SIMULATED, load
+from runestone.config.load import DEFAULT_FILE, SIMULATED, load
+from runestone.config.reader import Faults, Reader
 from runestone.config.render import render
 from runestone.config.schema import Configuration, Port
+from runestone.console.remote import LookFailed, Remote
+from runestone.console.tail import tail
+from runestone.console.top import live, once
 from runestone.core.keys import digest, new_key
 from runestone.errors import ConfigurationError
 from runestone.serving import serve
@@ -41,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for fault in error.faults:
             print(fault, file=sys.stderr)
         return BAD_USAGE
+    except LookFailed as error:
+        print(f"runestone: {error.message}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return DONE
     except BrokenPipeError:
@@ -64,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     listed = add("models", "the models, and where each would go", _models)
     for command in (served, checked, listed):
         command.add_argument("--config", type=Path, metavar="FILE", help="default: runestone.toml, if there is one")
+    topped = add("top", "what a gateway does right now, over its admin endpoints", _top)
+    topped.add_argument("--once", action="store_true", help="one picture as plain text; needs no terminal")
+    tailed = add("tail", "the calls of a gateway as they end, over its admin endpoints", _tail)
+    tailed.add_argument("--json", action="store_true", help="an object a line")
+    for command in (topped, tailed):
+        command.add_argument("--url", default="http://127.0.0.1:4003", help="of the gateway; default: %(default)s")
+        command.add_argument(
+            "--key", type=_secret, metavar="env:NAME", help="an admin key, as env:NAME or file:PATH: never itself"
+        )
     keys = commands.add_parser("keys", help="client keys").add_subparsers(required=True, metavar="COMMAND")
     new = keys.add_parser("new", help="print a fresh key once, and the lines for the configuration")
     new.add_argument("--name", default="my-app", help="what logs will call it")
@@ -78,17 +94,31 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _serve(arguments: argparse.Namespace) -> int:
-    configuration = _overridden(load(arguments.config, os.environ), arguments)
-    logs.set_up(configuration.log.level, configuration.log.format)
-    server = configuration.server
+def _secret(reference: str) -> str:
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(configuration, ready=lambda address: _banner(configuration, address)))
-    except OSError as error:
-        reason = error.strerror or error.__class__.__name__
-        print(f"runestone: cannot serve on {server.host}:{server.port}: {reason}", file=sys.stderr)
-        return FAILED
+        return Reader(Faults("--key"), os.environ, Path()).secret(reference).value
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    folder = (arguments.config or DEFAULT_FILE).resolve().parent
+    sys.path.insert(0, str(folder))  # middlewares may stand beside the configuration that names them
+    configuration = _overridden(load(arguments.config, os.environ), arguments)
+    server, log = configuration.server, configuration.log
+    with logs.set_up(log.level, log.format, log.buffer) as written:
+
+        def ready(address: str) -> None:
+            for line in _banner(configuration, address):
+                written.say(line)  # in its turn, and without waiting: whoever reads stderr may be slow
+
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(serve(configuration, ready=ready))
+        except OSError as error:
+            reason = error.strerror or error.__class__.__name__
+            written.say(f"runestone: cannot serve on {server.host}:{server.port}: {reason}")
+            return FAILED
     return DONE
 
 
@@ -103,15 +133,25 @@ def _overridden(configuration: Configuration, arguments: argparse.Namespace) -> 
     return replace(configuration, server=server, log=log)
 
 
-def _banner(configuration: Configuration, address: str) -> None:
+def _banner(configuration: Configuration, address: str) -> Iterator[str]:
     names = list(configuration.providers)
-    print(f"runestone {__version__} serves on {address}  (providers: {', '.join(names)})", file=sys.stderr, flush=True)
+    yield f"runestone {__version__} serves on {address}  (providers: {', '.join(names)})"
     if all(provider.kind == SIMULATED for provider in configuration.providers.values()):
-        print(
-            "only the simulated model is enabled: set OPENAI_API_KEY, ANTHROPIC_API_KEY, ... or add [providers.NAME]",
-            file=sys.stderr,
-            flush=True,
-        )
+        yield "only the simulated model is enabled: set OPENAI_API_KEY, ANTHROPIC_API_KEY, ... or add [providers.NAME]"
+
+
+def _top(arguments: argparse.Namespace) -> int:
+    remote = Remote(arguments.url, arguments.key)
+    if arguments.once:
+        once(remote, sys.stdout)
+    else:
+        live(remote)
+    return DONE
+
+
+def _tail(arguments: argparse.Namespace) -> int:
+    tail(Remote(arguments.url, arguments.key), sys.stdout, sys.stderr, as_json=arguments.json)
+    return DONE
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from time import perf_counter
 
+from runestone.core.buckets import Buckets
 from runestone.core.json import JsonObject
 from runestone.core.upstream import Upstream
 from runestone.errors import BadRequest, NotFound
 from runestone.gateway.targets import Targets, Watched
 from runestone.providers.http import HttpProvider
 
-Sample = tuple[str, dict[str, str], float]
+Sample = tuple[str, dict[str, str], float | Buckets]
 """A metric's name, its labels, its value."""
 
 _STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
@@ -61,6 +62,9 @@ class Control:
                 pool = upstream.pool
                 for state, value in (("active", pool.active), ("idle", pool.idle), ("waiting", pool.waiting)):
                     yield "pool_connections", {"provider": name, "state": state}, value
+                yield "pool_capacity", {"provider": name}, pool.capacity
+                yield "pool_wait_seconds", {"provider": name}, pool.waits
+                yield "pool_refused_total", {"provider": name}, pool.refused
                 yield "pool_acquired_total", {"provider": name, "reused": "true"}, pool.reused
                 yield "pool_acquired_total", {"provider": name, "reused": "false"}, pool.fresh
         for watched in self._targets:

@@ -13,11 +13,13 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from aiohttp import web
 
 from runestone.app import App, build
 from runestone.config.schema import Configuration
+from runestone.debug import console
 from runestone.edge.server import HTTP_LIMITS, Runner
 
 SOCKETS = 4005
@@ -33,6 +35,12 @@ async def serve(configuration: Configuration, *, ready: Callable[[str], None]) -
     listen.
     """
     app = build(configuration)
+    debug = configuration.debug
+    async with console(debug.port, {"app": app}) if debug.console else nullcontext():
+        await _serve(app, configuration, ready)
+
+
+async def _serve(app: App, configuration: Configuration, ready: Callable[[str], None]) -> None:
     server = configuration.server
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -45,6 +53,7 @@ async def serve(configuration: Configuration, *, ready: Callable[[str], None]) -
         **HTTP_LIMITS,
     )
     _raise_file_limit(app)
+    app.metrics.watch_process()
     await app.start()
     try:
         await runner.setup()

@@ -9,6 +9,10 @@ from collections import deque
 from itertools import islice
 
 
+RETRY = b"retry: 500\n"
+"""Milliseconds after which a browser comes back; by itself it would wait some seconds."""
+
+
 class EventLog:
     """At most `max_kept` bytes, as far as the readers allow; who writes asks `is_full` first."""
 
@@ -35,6 +39,8 @@ class EventLog:
         """Keeps one more, without its number."""
         self.last += 1
         data = b"id: %d\n%b" % (self.last, event)
+        if self.last == 1:
+            data = RETRY + data
         self._kept.append(data)
         self._size += len(data)
 

@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 
 from runestone.core.reply import Headers
 
+ANYBODY = "Access-Control-Allow-Origin"
 METHODS = "GET, POST, DELETE, OPTIONS"
 LASTING = "600"
 """Seconds a browser may remember a preflight."""
@@ -32,7 +33,7 @@ class Cors:
         if origin is None or not (origin in self._origins or "*" in self._origins):
             return []
         return [
-            ("Access-Control-Allow-Origin", origin),
+            (ANYBODY, origin),
             ("Access-Control-Expose-Headers", "*"),
             ("Vary", "Origin"),
         ]

@@ -6,6 +6,8 @@ from hashlib import sha256
 
 from aiohttp import web
 
+from runestone.edge.cors import ANYBODY
+
 
 class Module:
     """The handler of a `text`."""
@@ -16,7 +18,7 @@ class Module:
 
     async def show(self, request: web.Request) -> web.Response:
         """The file, or a 304. Any page may load it: it holds nothing but code."""
-        headers = {"ETag": f'"{self._tag}"', "Cache-Control": "no-cache"}
+        headers = {"ETag": f'"{self._tag}"', "Cache-Control": "no-cache", ANYBODY: "*"}
         known = request.if_none_match
         if known is not None and any(tag.value == self._tag for tag in known):
             return web.Response(status=304, headers=headers)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from runestone.core.call import ANONYMOUS, Caller
 from runestone.core.reply import Headers
-from runestone.edge.cors import Cors
+from runestone.edge.cors import ANYBODY, Cors
 from runestone.edge.request import VISIT
 
 
@@ -31,4 +31,7 @@ class Stamp:
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Puts them on an answer (aiohttp's signal)."""
         del response.headers["Server"]  # aiohttp's own
+        is_anybodys = ANYBODY in response.headers
         response.headers.extend(self.headers(request))
+        if is_anybodys:
+            response.headers[ANYBODY] = "*"

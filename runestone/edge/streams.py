@@ -116,8 +116,9 @@ class Held:
 
     def _keep(self, events: bytes) -> None:
         for event in events.replace(b"\r\n", b"\n").split(b"\n\n"):
-            if event.strip():
-                self.log.put(event + b"\n\n")
+            lines = [line for line in event.split(b"\n") if line and line != b"id" and not line.startswith(b"id:")]
+            if lines:  # a provider's own ids would be taken for ours
+                self.log.put(b"\n".join(lines) + b"\n\n")
         self._news.set()
 
 

@@ -1,7 +1,8 @@
-"""Prometheus metrics of finished calls.
+"""Prometheus metrics: of finished calls, and of what can be read at any time.
 
 Rule: label values come from the configuration, never from a request: a model that nobody configured counts as
-`provider/*`. Series are looked up once and kept, so that a call costs a handful of additions.
+`provider/*`. Series are looked up once and kept, so that a call costs a handful of additions. What there is stands in
+telemetry/families.py.
 """
 
 from __future__ import annotations
@@ -9,22 +10,22 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from runestone import __version__
+from runestone.core.buckets import Buckets
 from runestone.core.call import FREE
 from runestone.core.record import Record
 from runestone.errors import RunestoneError
-from runestone.telemetry.histogram import Histogram
+from runestone.telemetry.costs import Costs
+from runestone.telemetry.counter import Counter, Total
+from runestone.telemetry.families import FAMILIES
+from runestone.telemetry.histogram import Histogram, add_to
 
 OTHER = "other"
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
-_WAITS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
-_OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 _CODES = frozenset(
     [
@@ -37,6 +38,7 @@ _CODES = frozenset(
         "model_not_found",
         "method_not_allowed",
         "request_too_large",
+        "not_stored",
         "provider_error",
         "timeout",
         "service_unavailable",
@@ -58,26 +60,18 @@ _CODES = frozenset(
 )
 """Ours and the vendors' usual ones; a provider may write anything there, and the rest counts as "other"."""
 
+_EXPECTED = (
+    ("client", "client_closed"),
+    ("policy", "rate_limit_exceeded"),
+    ("provider", "provider_error"),
+    ("provider", "timeout"),
+    ("gateway", "service_unavailable"),
+    ("gateway", "internal_error"),
+)
+"""Failures that are told from the start, at nought: Prometheus cannot see the first step of a series that begins."""
 
-State = Callable[[], Iterable[tuple[str, dict[str, str], float]]]
+State = Callable[[], Iterable[tuple[str, dict[str, str], float | Buckets]]]
 """Samples (name, labels, value) of what is there to be read at any time: pools, breakers."""
-
-_TEXTS = {
-    "pool_connections": "Connections to a provider, and callers that wait for one",
-    "pool_acquired_total": "Calls that got a connection, by whether it was there already",
-    "breaker_state": "0 closed, 1 half open, 2 open",
-    "cache_hits_total": "Calls answered from memory (embeddings: items)",
-    "cache_misses_total": "Calls that were not (embeddings: items)",
-    "cache_collapsed_total": "Calls answered by the same call of somebody else, in flight",
-    "cache_stores_total": "Answers kept",
-    "cache_evictions_total": "Answers pushed out by newer ones",
-    "cache_expirations_total": "Answers let go of because their time was over",
-    "cache_entries": "Answers kept now",
-    "cache_bytes": "Their bytes",
-    "websocket_connections": "WebSocket connections open now",
-    "websocket_messages_total": "Messages of WebSocket clients, and to them",
-    "streams_active": "Streams that run now, over SSE and WebSocket",
-}
 
 
 class _State(Collector):
@@ -89,12 +83,16 @@ class _State(Collector):
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}
         for name, labels, value in self._state():
+            told = FAMILIES[name]
             family = families.get(name)
-            if family is None:
-                kind = "counter" if name.endswith("_total") else "gauge"
-                family = Metric(f"runestone_{name}".removesuffix("_total"), _TEXTS[name], kind)
-                families[name] = family
-            family.add_sample(f"runestone_{name}", labels, value)
+            if isinstance(value, Buckets):
+                if not isinstance(family, HistogramMetricFamily):
+                    family = HistogramMetricFamily(told.full_name, told.text, labels=told.labels)
+                add_to(family, [labels[label] for label in told.labels], value)
+            else:
+                family = family or Metric(told.full_name.removesuffix("_total"), told.text, told.kind)
+                family.add_sample(told.full_name, labels, value)
+            families[name] = family
         yield from families.values()
 
 
@@ -104,91 +102,120 @@ def _unnamed(provider: str | None) -> str:
 
 
 class _Series:
-    """The children of one combination of endpoint, provider and model."""
+    """The children of one combination of endpoint, provider and model; those of streams are made by the first."""
 
-    __slots__ = ("duration", "first_token", "input", "output", "overhead", "requests")
+    __slots__ = (
+        *("_metrics", "_target", "cost", "duration", "first_token"),
+        *("input", "output", "overhead", "per_token", "requests"),
+    )
 
-    def __init__(self, metrics: Metrics, endpoint: str, provider: str, model: str) -> None:
+    def __init__(self, metrics: Metrics, endpoint: str, provider: str, model: str, *, is_priced: bool) -> None:
+        self._metrics = metrics
+        self._target = provider, model
         self.duration = metrics.duration.labels(endpoint, provider, model)
         self.overhead = metrics.overhead.labels(endpoint)
-        self.first_token = metrics.first_token.labels(provider, model)
         self.input = metrics.tokens.labels(provider, model, "input")
         self.output = metrics.tokens.labels(provider, model, "output")
-        self.requests: dict[tuple[int, str], Counter] = {}
+        self.cost: Total | None = metrics.cost.labels(provider, model) if is_priced else None
+        self.requests: dict[tuple[int, str], Total] = {}
+        self.first_token: Buckets | None = None
+        self.per_token: Buckets | None = None
+
+    def streamed(self) -> Buckets:
+        """Makes the children of streams."""
+        self.per_token = self._metrics.per_token.labels(*self._target)
+        self.first_token = self._metrics.first_token.labels(*self._target)
+        return self.first_token
+
+
+def time_per_output_token(record: Record) -> float | None:
+    """Seconds from one token of a stream to the next, on average; None where a provider did not write it, or count."""
+    made = record.summary.output_tokens
+    if record.first_token is None or record.cache in FREE or record.error is not None or made is None or made < 2:
+        return None
+    return (record.duration - record.first_token) / (made - 1)
 
 
 class Metrics:
-    """An observer of records. `models` are the names that may become labels; `state` gives samples at a scrape."""
+    """An observer of records. `models` are the names that may become labels; `state` gives samples at a scrape; `costs`
+    knows prices, once it has loaded them.
+    """
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, models: Iterable[str], state: State = tuple) -> None:
+    def __init__(self, models: Iterable[str], state: State = tuple, costs: Costs | None = None) -> None:
         self._models = frozenset(models)
+        self.costs = costs or Costs()
         self._series: dict[tuple[str, str | None, str], _Series] = {}
-        self.registry = CollectorRegistry()
-        # A time stamp beside every series would double what is scraped.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        call = ("endpoint", "provider", "model")
-        target = ("provider", "model")
-        self._requests = self._counter("requests", "Finished calls", (*call, "status", "cache"))
-        self.duration = self._histogram("request_duration_seconds", "From the request to the last byte", call, _SECONDS)
-        self.overhead = self._histogram(
-            "overhead_seconds", "Time to the answer's head not spent waiting for a provider", ("endpoint",), _OVERHEAD
-        )
-        self.first_token = self._histogram(
-            "time_to_first_token_seconds", "From the request to the first content of a stream", target, _SECONDS
-        )
-        self.tokens = self._counter("tokens", "Tokens as providers counted them", (*target, "type"))
-        self._errors = self._counter("errors", "Failures, by who is to blame", ("source", "code"))
+        self.families: list[Counter | Histogram] = []
+        """Those of calls, that are counted here."""
+        self._others = CollectorRegistry()
+        self._requests = self._counter("requests_total")
+        self.duration = self._histogram("request_duration_seconds")
+        self.overhead = self._histogram("overhead_seconds")
+        self.first_token = self._histogram("time_to_first_token_seconds")
+        self.per_token = self._histogram("time_per_output_token_seconds")
+        self.tokens = self._counter("tokens_total")
+        self.cost = self._counter("cost_usd_total")
+        self._errors = self._counter("errors_total")
+        for source, code in _EXPECTED:
+            self._errors.labels(source, code)
         self._tries = {
-            "retry": Counter("runestone_retries", "Attempts after every target was asked", registry=self.registry),
-            "failover": Counter("runestone_failovers", "Attempts at a next target", registry=self.registry),
-            "hedge": Counter("runestone_hedges", "Second attempts beside a slow first", registry=self.registry),
-            "continuation": Counter(
-                "runestone_stream_continuations", "Broken streams gone on with", registry=self.registry
-            ),
+            "retry": self._counter("retries_total").labels(),
+            "failover": self._counter("failovers_total").labels(),
+            "hedge": self._counter("hedges_total").labels(),
+            "continuation": self._counter("stream_continuations_total").labels(),
         }
-        self.batch_size = self._histogram("batch_size", "Embeddings that went up together", (), _SIZES)
-        self.batch_wait = self._histogram("batch_wait_seconds", "Time an embedding waited for others", (), _WAITS)
-        self.registry.register(_State(state))
-        build = Gauge("runestone_build_info", "Always 1", ("version", "python"), registry=self.registry)
-        build.labels(__version__, platform.python_version()).set(1)
+        self._batch_size = self._histogram("batch_size").labels()
+        self._batch_wait = self._histogram("batch_wait_seconds").labels()
+        self._middlewares = self._histogram("middleware_seconds")
+        self._middleware_failures = self._counter("middleware_failures_total")
+        self._others.register(_State(state))
+        build = FAMILIES["build_info"]
+        gauge = Gauge(build.full_name, build.text, build.labels, registry=self._others)
+        gauge.labels(__version__, platform.python_version()).set(1)
 
     def __call__(self, record: Record) -> None:
         model = record.model if record.model in self._models else _unnamed(record.provider)
         key = (record.operation.value, record.provider, model)
-        series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = _Series(self, key[0], key[1] or "none", model)
+        series = self._series.get(key) or self._begin(key)
         outcome = (record.status, record.cache)
-        counter = series.requests.get(outcome)
-        if counter is None:
-            counter = series.requests[outcome] = self._requests.labels(
+        total = series.requests.get(outcome)
+        if total is None:
+            total = series.requests[outcome] = self._requests.labels(
                 key[0], key[1] or "none", model, str(record.status), record.cache
             )
-        counter.inc()
+        total.value += 1
         series.duration.observe(record.duration)
         if record.head is not None:
             series.overhead.observe(record.head)
         if record.first_token is not None:
-            series.first_token.observe(record.first_token)
+            (series.first_token or series.streamed()).observe(record.first_token)
+            pace = time_per_output_token(record)
+            if pace is not None and series.per_token is not None:
+                series.per_token.observe(pace)
         if record.cache not in FREE:
-            if record.summary.input_tokens:
-                series.input.inc(record.summary.input_tokens)
-            if record.summary.output_tokens:
-                series.output.inc(record.summary.output_tokens)
+            self._spent(series, record)
         if record.error is not None:
             self.failed(record.source or "gateway", record.error)
 
     def tried(self, what: str) -> None:
         """Counts a retry, failover or hedge."""
-        self._tries[what].inc()
+        self._tries[what].value += 1
 
     def batched(self, size: int, waits: Sequence[float]) -> None:
         """Takes note of a batch of embeddings and of how long each of them waited for it."""
-        self.batch_size.labels().observe(size)
+        self._batch_size.observe(size)
         for wait in waits:
-            self.batch_wait.labels().observe(wait)
+            self._batch_wait.observe(wait)
+
+    def middleware(self, name: str) -> Callable[[float], None]:
+        """What takes note of the seconds that the stage `name`, of the configuration, took."""
+        return self._middlewares.labels(name).observe
+
+    def middleware_failed(self, name: str) -> None:
+        """Counts a failure of the stage `name`, of the configuration, that a call went on without."""
+        self._middleware_failures.labels(name).value += 1
 
     def refused(self, error: RunestoneError) -> None:
         """Counts a request that never became a call."""
@@ -196,16 +223,39 @@ class Metrics:
 
     def failed(self, source: str, code: str) -> None:
         """Counts a failure."""
-        self._errors.labels(source, code if code in _CODES else OTHER).inc()
+        self._errors.labels(source, code if code in _CODES else OTHER).value += 1
+
+    def watch_process(self) -> None:
+        """Adds the library's `process_*` (memory, CPU, files). For a program: a scrape then reads /proc."""
+        ProcessCollector(registry=self._others)
 
     def expose(self) -> bytes:
         """The text Prometheus scrapes."""
-        return generate_latest(self.registry)
+        return "".join(family.text() for family in self.families).encode() + generate_latest(self._others)
 
-    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
-        return Counter(f"runestone_{name}", text, labels, registry=self.registry)
+    def _begin(self, key: tuple[str, str | None, str]) -> _Series:
+        endpoint, provider, model = key
+        is_priced = provider in self.costs.providers
+        series = self._series[key] = _Series(self, endpoint, provider or "none", model, is_priced=is_priced)
+        return series
 
-    def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
-        histogram = Histogram(f"runestone_{name}", text, labels, buckets)
-        self.registry.register(histogram)
+    def _spent(self, series: _Series, record: Record) -> None:
+        summary = record.summary
+        if summary.input_tokens:
+            series.input.value += summary.input_tokens
+        if summary.output_tokens:
+            series.output.value += summary.output_tokens
+        if series.cost is not None and record.provider is not None and record.target_model is not None:
+            self.costs.charge(series.cost, record.provider, record.target_model, summary)
+
+    def _counter(self, name: str) -> Counter:
+        family = FAMILIES[name]
+        counter = Counter(family.full_name, family.text, family.labels)
+        self.families.append(counter)
+        return counter
+
+    def _histogram(self, name: str) -> Histogram:
+        family = FAMILIES[name]
+        histogram = Histogram(family.full_name, family.text, family.labels, family.bounds)
+        self.families.append(histogram)
         return histogram

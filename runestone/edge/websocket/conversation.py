@@ -90,6 +90,8 @@ class Conversation:
     def take(self, text: str) -> None:
         """One message of the client."""
         session = self.session
+        if session.socket is not self._socket:  # it goes on elsewhere, where the client was told what has arrived here
+            return
         try:
             message = read(text)
         except Unreadable as error:
@@ -114,6 +116,8 @@ class Conversation:
 
     def take_bytes(self) -> None:
         """A binary frame."""
+        if self.session.socket is not self._socket:
+            return
         self.session.received += 1
         self._refuse_or_close("bad_message", "messages are text frames; this one was binary")
 
