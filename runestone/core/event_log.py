@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from itertools import islice
 
-
 RETRY = b"retry: 500\n"
 """Milliseconds after which a browser comes back; by itself it would wait some seconds."""
 

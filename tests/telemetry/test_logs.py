@@ -7,7 +7,9 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Literal
 
 import orjson
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from runestone.core.call import Operation
 from runestone.core.record import Record
 from runestone.core.summary import Summary
+from runestone.core.trace import begin_trace
 from runestone.telemetry.logs import CallLog, JsonFormatter, TextFormatter, set_up
 
 RECORD = Record(
@@ -58,7 +61,7 @@ FREE_TEXTS = [
 # A value is a quoted text or has no blanks.
 FIELD = r""" (\w+)=(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^ '"]*)(?= |$)"""
 LINE = re.compile(rf"[\d-]{{10}}T\d\d:\d\d:\d\d\.\d\d\dZ info    chat/completions((?:{FIELD.replace('(', '(?:', 1)})*)")
-NAMES = ["stream", "model", "target", "key", "attempts", "ms", "gateway_ms", "first_token_ms"]
+NAMES = ["stream", "model", "target", "key", "attempts", "ms", "gateway_ms", "upstream_ms", "first_token_ms"]
 NAMES += ["input_tokens", "output_tokens", "finish"]
 
 
@@ -85,7 +88,8 @@ def test_a_call_is_one_line(lines: pytest.LogCaptureFixture) -> None:
     line = text(lines)
     assert line.split(" ", 1)[1] == (
         "info    chat/completions id=req-1 status=200 stream=True model=fast target=openai/gpt-4o-mini key=team "
-        "attempts=1 ms=1500.0 gateway_ms=1.23 first_token_ms=300.0 input_tokens=10 output_tokens=4 finish=stop"
+        "attempts=1 ms=1500.0 gateway_ms=1.23 upstream_ms=1000.0 first_token_ms=300.0 input_tokens=10 output_tokens=4 "
+        "finish=stop"
     )
 
 
@@ -99,12 +103,15 @@ def test_what_is_not_known_is_left_out(lines: pytest.LogCaptureFixture) -> None:
             status=404,
             error="model_not_found",
             source="client",
+            waited=0.0,
             head=None,
             first_token=None,
             summary=Summary(),
         )
     )
-    assert text(lines).endswith("id=req-1 status=404 error=model_not_found model=fast key=team attempts=1 ms=1500.0")
+    assert text(lines).endswith(
+        "id=req-1 status=404 error=model_not_found source=client model=fast key=team attempts=1 ms=1500.0"
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,21 +192,53 @@ def test_a_traceback_is_told() -> None:
     assert entry["exception"].endswith("'deep down'")
 
 
-@pytest.mark.parametrize(("form", "first"), [("text", "0123456789"), ("json", "{")])
-def test_set_up_writes_to_stderr(form: str, first: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The package from the level asked for, libraries from warning on; nothing on stdout."""
+def test_half_a_surrogate_pair_is_no_reason_to_lose_a_line(lines: pytest.LogCaptureFixture) -> None:
+    """Every text that Python can hold becomes JSON."""
+    CallLog()(RECORD._replace(model="\ud800"))
+    assert json.loads(JsonFormatter().format(lines.records[0]))["model"] == "\ud800"
+
+
+def test_what_a_call_cost_is_told(lines: pytest.LogCaptureFixture) -> None:
+    """By whoever knows prices; a call whose price is not known has none."""
+    CallLog(lambda record: 0.00025 if record.provider == "openai" else None)(RECORD)
+    assert " cost_usd=0.00025 " in text(lines)
+    lines.clear()
+    CallLog(lambda record: None)(RECORD)
+    assert "cost" not in text(lines)
+
+
+def test_a_line_finds_its_trace_and_the_providers_own_record(lines: pytest.LogCaptureFixture) -> None:
+    """The ids by which a call is found elsewhere."""
+    trace = begin_trace("llm.request", None, lambda bits: 0xABC, 0)
+    CallLog()(RECORD._replace(trace=trace, summary=replace(RECORD.summary, response_id="chatcmpl-1", cached_tokens=3)))
+    line = text(lines)
+    assert f"trace_id={0xABC:032x} " in line
+    assert "response_id=chatcmpl-1 " in line
+    assert "cached_tokens=3 " in line
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """What set_up changes of logging is as it was afterwards."""
     root, package = logging.getLogger(), logging.getLogger("runestone")
     handlers, levels = root.handlers[:], (root.level, package.level)
     try:
-        set_up("debug", form)
-        package.debug("ours")
-        logging.getLogger("library").info("theirs")
-        logging.getLogger("library").warning("theirs, important")
+        yield
     finally:
+        logging.captureWarnings(False)
         root.handlers[:] = handlers
         root.setLevel(levels[0])
         package.setLevel(levels[1])
-    out, err = capsys.readouterr()
+
+
+@pytest.mark.parametrize(("form", "first"), [("text", "0123456789"), ("json", "{")])
+def test_set_up_writes_to_stderr(form: Literal["text", "json"], first: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """The package from the level asked for, libraries from warning on; nothing on stdout."""
+    with restored(), set_up("debug", form):
+        logging.getLogger("runestone").debug("ours")
+        logging.getLogger("library").info("theirs")
+        logging.getLogger("library").warning("theirs, important")
+    out, err = capfd.readouterr()
     assert out == ""
     ours, theirs = err.splitlines()
     assert ours[0] in first

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runestone import __version__
+from runestone import __version__, errors
 from runestone.core.call import Operation
 from runestone.core.record import Record
 from runestone.core.summary import Summary
-from runestone.telemetry.metrics import Metrics
+from runestone.telemetry.metrics import Metrics, time_per_output_token
 
 RECORD = Record(
     id="id-1",
@@ -65,6 +66,8 @@ def observed(*records: Record) -> Metrics:
         ("runestone_request_duration_seconds_sum", CALL, 1.5),
         ("runestone_overhead_seconds_sum", {"endpoint": "chat/completions"}, 0.002),
         ("runestone_time_to_first_token_seconds_sum", TARGET, 0.3),
+        ("runestone_time_per_output_token_seconds_sum", TARGET, 0.4),
+        ("runestone_time_per_output_token_seconds_count", TARGET, 1.0),
         ("runestone_tokens_total", {**TARGET, "type": "input"}, 10.0),
         ("runestone_tokens_total", {**TARGET, "type": "output"}, 4.0),
     ],
@@ -116,7 +119,122 @@ def test_what_was_not_measured_is_not_observed(head: float | None) -> None:
     assert value(metrics, "runestone_overhead_seconds_count", {"endpoint": "chat/completions"}) == (
         0.0 if head is None else 1.0
     )
-    assert value(metrics, "runestone_time_to_first_token_seconds_count", TARGET) == 0.0
+    assert value(metrics, "runestone_time_to_first_token_seconds_count", TARGET) is None
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        RECORD._replace(first_token=None),
+        RECORD._replace(summary=Summary(input_tokens=10)),
+        RECORD._replace(summary=Summary(input_tokens=10, output_tokens=1)),
+        RECORD._replace(summary=Summary(input_tokens=10, output_tokens=0)),
+        RECORD._replace(cache="hit"),
+        RECORD._replace(cache="stale"),
+        RECORD._replace(cache="collapsed"),
+        FAILED._replace(status=200, first_token=0.3),
+    ],
+)
+def test_the_pace_is_that_of_streams_a_provider_wrote_and_counted(record: Record) -> None:
+    """A whole answer, an unknown count, a single token, an answer of the cache and a broken stream have none."""
+    metrics = observed(record)
+    assert not value(metrics, "runestone_time_per_output_token_seconds_count", TARGET)
+    assert time_per_output_token(record) is None
+    metrics(RECORD)
+    assert value(metrics, "runestone_time_per_output_token_seconds_count", TARGET) == 1.0
+
+
+def test_whole_answers_make_no_series_of_streams() -> None:
+    """A model that is never streamed has no times of streams, however often it is asked."""
+    names = {name for name, _ in samples(observed(RECORD._replace(stream=False, first_token=None)))}
+    assert not [name for name in names if "token_seconds" in name]
+
+
+def test_stages_are_timed_by_name() -> None:
+    """What `middleware` gives out is told seconds, and keeps its series."""
+    metrics = observed()
+    seen = metrics.middleware("limits")
+    seen(0.00002)
+    seen(0.5)
+    metrics.middleware("limits")(0.5)
+    labels = {"middleware": "limits"}
+    assert value(metrics, "runestone_middleware_seconds_count", labels) == 3.0
+    assert value(metrics, "runestone_middleware_seconds_sum", labels) == pytest.approx(1.00002)
+    assert value(metrics, "runestone_middleware_seconds_bucket", {**labels, "le": "2.5e-05"}) == 1.0
+
+
+def test_failures_of_stages_are_counted_by_name() -> None:
+    """Of those that calls go on without."""
+    metrics = observed()
+    for _ in range(3):
+        metrics.middleware_failed("tap")
+    assert value(metrics, "runestone_middleware_failures_total", {"middleware": "tap"}) == 3.0
+
+
+@pytest.mark.parametrize("what", ["retry", "failover", "hedge", "continuation"])
+def test_second_attempts_are_counted(what: str) -> None:
+    """Each under its own name; the others stay at nought."""
+    names = {
+        "retry": "runestone_retries_total",
+        "failover": "runestone_failovers_total",
+        "hedge": "runestone_hedges_total",
+        "continuation": "runestone_stream_continuations_total",
+    }
+    metrics = observed()
+    metrics.tried(what)
+    assert {name: value(metrics, name, {}) for name in names.values()} == {
+        name: float(kind == what) for kind, name in names.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [("provider", "provider_error"), ("gateway", "internal_error"), ("gateway", "service_unavailable")],
+)
+def test_failures_that_alerts_ask_for_begin_at_nought(source: str, code: str) -> None:
+    """The first one is a step that Prometheus can see; a series that begins at 1 has no rate."""
+    assert value(observed(), "runestone_errors_total", {"source": source, "code": code}) == 0.0
+
+
+OUR_ERRORS = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.RunestoneError) and kind.code is not None
+]
+
+
+@pytest.mark.parametrize("error", OUR_ERRORS)
+def test_our_own_codes_are_told_by_name(error: type[errors.RunestoneError]) -> None:
+    """Every code of errors.py is a label; only a provider's free text is "other"."""
+    metrics = observed(FAILED._replace(error=error.code, source=error.source))
+    assert value(metrics, "runestone_errors_total", {"source": error.source, "code": str(error.code)}) == 1.0
+
+
+def test_the_text_is_what_the_library_would_write() -> None:
+    """Line for line, also where labels and numbers need care, and in the second scrape, which uses what the first
+    has prepared.
+    """
+    metrics = Metrics(["fast", 'quo"te\\ \n\u2028'])
+    for number in range(3):
+        for model in ("fast", 'quo"te\\ \n\u2028', "unknown"):
+            summary = Summary(input_tokens=12_345_678 * number, output_tokens=7)
+            metrics(RECORD._replace(model=model, summary=summary, duration=10.0**number))
+        told = metrics.expose().decode()
+        registry = CollectorRegistry()
+        for family in metrics.families:
+            registry.register(family)
+        by_the_library = generate_latest(registry).decode()
+        assert told.startswith(by_the_library)
+        assert "runestone_build_info" in told.removeprefix(by_the_library)
+
+
+def test_the_process_is_watched_when_asked() -> None:
+    """A program has its memory and CPU in the scrape; a library's user has not."""
+    metrics = observed()
+    assert not [name for name, _ in samples(metrics) if name.startswith("process_")]
+    metrics.watch_process()
+    told = {name for name, _ in samples(metrics)}
+    assert {"process_resident_memory_bytes", "process_cpu_seconds_total"} <= told
 
 
 def test_any_number_of_model_names_makes_no_new_series() -> None:
