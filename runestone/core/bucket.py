@@ -68,7 +68,7 @@ class Bucket:
 
     def remaining(self, now: float) -> int:
         """Whole units that would be admitted at once now."""
-        free = self._period - self._used(now) + SLACK
+        free = self._period - self._used(now) + SLACK / 2  # half, so that rounding does not promise what wait() denies
         return min(self.limit, max(0, math.floor(free / self._unit)))
 
     def reset(self, now: float) -> float:

@@ -57,6 +57,11 @@ class Caller:
 ANONYMOUS = Caller()
 
 
+def is_same(one: Caller, other: Caller) -> bool:
+    """Whether two calls are of the same caller; a key may be called as nobody is, and is somebody all the same."""
+    return one == other and (one is ANONYMOUS) is (other is ANONYMOUS)
+
+
 MAX_TAGS, MAX_TAG = 16, 100
 """Of a call, and the characters of each."""
 

@@ -1,6 +1,6 @@
 """The events of one stream, numbered and kept, so that a reader who was lost can go on where it was.
 
-Rule: pure. Numbers are 1, 2, 3 ...; the oldest events are let go of only when all readers are past them.
+Rule: pure. Numbers are 1, 2, 3 ...; the oldest events are let go of only when a reader is past them.
 """
 
 from __future__ import annotations
@@ -50,6 +50,17 @@ class EventLog:
     def after(self, number: int) -> bytes:
         """The events after `number`, which `has` said are here, with their ids."""
         return b"".join(islice(self._kept, number - self.first + 1, None))
+
+    def some_after(self, number: int, most: int) -> tuple[bytes, int]:
+        """The first of them, of about `most` bytes, and the number of the last: what is under way can be lost."""
+        said, size = [], 0
+        for event in islice(self._kept, number - self.first + 1, None):
+            said.append(event)
+            size += len(event)
+            number += 1
+            if size >= most:
+                break
+        return b"".join(said), number
 
     def forget(self, number: int) -> None:
         """Lets go of events up to `number`, as far as there is need for room."""

@@ -29,7 +29,18 @@ class Ledger:
 class Outbox:
     """The messages of one session: `max_kept` bytes of them, those of the last `keep_for` seconds."""
 
-    __slots__ = ("_bytes", "_is_away", "_keep_for", "_kept", "_ledger", "_max_kept", "_unheard", "last")
+    __slots__ = (
+        "_bytes",
+        "_is_away",
+        "_is_closed",
+        "_keep_for",
+        "_kept",
+        "_ledger",
+        "_max_kept",
+        "_owed",
+        "_unheard",
+        "last",
+    )
 
     def __init__(self, *, max_kept: int, keep_for: float, ledger: Ledger) -> None:
         self.last = 0
@@ -40,7 +51,9 @@ class Outbox:
         self._kept: deque[tuple[float, bytes]] = deque()
         self._bytes = 0
         self._is_away = False
+        self._is_closed = False
         self._unheard = 0
+        self._owed = 0
 
     @property
     def next(self) -> int:
@@ -56,27 +69,37 @@ class Outbox:
     def _most(self) -> int:
         return self._max_kept if self._ledger.bytes <= self._ledger.most else min(LEAST, self._max_kept)
 
-    def put(self, message: bytes, now: float) -> None:
-        """Keeps a message as number `next`."""
+    def put(self, message: bytes, now: float, unsent: int = 0) -> None:
+        """Keeps a message as number `next`; `unsent` bytes of those before wait in the client's socket."""
         self.last += 1
+        if self._is_closed:
+            return
         self._kept.append((now, message))
         self._add(len(message))
         if self._is_away:
             self._unheard += len(message)
-            most, since = 2 * self._max_kept, -1.0
+            most = 2 * self._most
         else:
-            most, since = self._most, now - self._keep_for
-        while self._kept and (self._bytes > most or self._kept[0][0] < since):
+            most = self._most + max(unsent, self._owed)
+            self._owed = max(self._owed - len(message), 0)
+        self.forget(now)
+        while self._bytes > most and len(self._kept) > 1:
+            self._add(-len(self._kept.popleft()[1]))
+
+    def forget(self, now: float) -> None:
+        """Lets go of what a client that is there has had long ago."""
+        while not self._is_away and self._kept and self._kept[0][0] < now - self._keep_for:
             self._add(-len(self._kept.popleft()[1]))
 
     def leave(self) -> None:
-        """The client is away: from now on everything is kept for it."""
+        """The client is away: from now on everything is kept for it, beside what it missed before and may not have."""
         self._is_away = True
-        self._unheard = 0
+        self._unheard = self._owed
 
     def come_back(self) -> None:
-        """It is there again."""
+        """It is there again, and hears what it missed: that is kept until as much more has gone out."""
         self._is_away = False
+        self._owed = self._bytes
 
     def after(self, seq: int) -> list[bytes] | None:
         """The messages after number `seq`, in order; None when they are not all here."""
@@ -86,7 +109,8 @@ class Outbox:
         return [message for _, message in islice(self._kept, seq - first + 1, None)]
 
     def close(self) -> None:
-        """Lets go of everything."""
+        """Lets go of everything, and keeps nothing any more."""
+        self._is_closed = True
         self._kept.clear()
         self._add(-self._bytes)
 

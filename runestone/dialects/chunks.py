@@ -13,6 +13,7 @@ import orjson
 
 from runestone.core.json import JsonObject
 from runestone.dialects.sse import Decoder, Event
+from runestone.errors import StreamBroken
 
 _ROLE = {"role": "assistant"}
 
@@ -43,7 +44,7 @@ class Chunk:
 class Chunks:
     """Reads one stream."""
 
-    __slots__ = ("_decoder", "_index", "_text", "finish_reason", "usage")
+    __slots__ = ("_decoder", "_index", "_text", "failure", "finish_reason", "usage")
 
     def __init__(self) -> None:
         self._decoder = Decoder()
@@ -52,6 +53,8 @@ class Chunks:
         self.finish_reason: str | None = None
         """Of the first choice."""
         self.usage: object = None
+        self.failure: StreamBroken | None = None
+        """Why nothing more can be read."""
 
     def read(self, block: bytes) -> list[Chunk]:
         """What `block` makes. Raises StreamBroken."""
@@ -66,7 +69,10 @@ class Chunks:
         for event in events:
             try:
                 chunk = orjson.loads(event.data)
-            except orjson.JSONDecodeError:  # [DONE], and what providers may write beside it
+            except orjson.JSONDecodeError:
+                if event.data.lstrip().startswith(b"{"):  # others write remarks there
+                    self.failure = StreamBroken("the provider sent an event that is not JSON")
+                    break
                 continue
             if type(chunk) is dict:
                 self._chunk(chunk, told)

@@ -32,13 +32,22 @@ HTTP_LIMITS: Final[Mapping[str, Any]] = MappingProxyType(
 
 
 class Connection(RequestHandler):
-    """One client connection. `when_writable` is called when its socket takes more, after it took none for a while."""
+    """One client connection. `when_blocked` is called when its socket takes no more, `when_writable` when it does
+    again.
+    """
 
-    __slots__ = ("when_writable",)
+    __slots__ = ("when_blocked", "when_writable")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
+        self.when_blocked: Callable[[], None] | None = None
         self.when_writable: Callable[[], None] | None = None
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().pause_writing()
+        if self.when_blocked is not None:
+            self.when_blocked()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""

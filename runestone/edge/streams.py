@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from time import perf_counter
@@ -20,7 +22,7 @@ from time import perf_counter
 from aiohttp import web
 from multidict import CIMultiDict
 
-from runestone.core.call import Call
+from runestone.core.call import Call, is_same
 from runestone.core.event_log import EventLog
 from runestone.core.reply import Blocks, Headers, Reply
 from runestone.dialects.passage import client_dialect
@@ -28,10 +30,12 @@ from runestone.dialects.sse import Cutter
 from runestone.edge.event_stream import EVENTS, GRACE, EventStream
 from runestone.edge.request import VISIT
 from runestone.edge.running import Running, shutting_down
-from runestone.errors import BadRequest, NotFound, ProviderError, RunestoneError
+from runestone.errors import BadRequest, NotFound, ProviderError, RunestoneError, Unavailable
 
 Start = Callable[[str, Coroutine[object, object, None]], asyncio.Task[None]]
 ID = "x-runestone-stream-id"
+SENT = 64 * 1024
+"""Bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,8 @@ class Held:
         """Whether it ended as no stream should."""
         self.readers: set[Reader] = set()
         self.log = EventLog(max_kept)
+        self.on_the_way = min(4 * SENT, max_kept // 2)
+        """Bytes that may be given and not have arrived."""
         self._call = call
         self._reply = reply
         self._blocks = blocks
@@ -86,14 +92,14 @@ class Held:
         """It is over, however it came to that; the first word counts."""
         if self.is_over:
             return
-        if cancelled and self._running.is_cut:
-            failure = shutting_down()
+        if cancelled:
+            failure = shutting_down() if self._running.is_cut else Unavailable("the stream was ended by its client")
         if failure is not None:
             self.is_broken = True
             if not (isinstance(failure, ProviderError) and failure.told):
                 self._keep(client_dialect(self._call.operation).error_event(failure, self._call.id))
         self.is_over = True
-        self._reply.close(asyncio.CancelledError() if cancelled and failure is None else failure)
+        self._reply.close(asyncio.CancelledError() if cancelled and not self._running.is_cut else failure)
         self._news.set()
 
     async def news(self) -> None:
@@ -102,9 +108,9 @@ class Held:
         await self._news.wait()
 
     def moved(self) -> None:
-        """A reader has read: there may be room."""
+        """A reader has read: there may be room. One that lags by more than is kept is left behind."""
         if self.readers:
-            self.log.forget(min(reader.at for reader in self.readers))
+            self.log.forget(max(reader.arrived for reader in self.readers))
         if not self.log.is_full:
             self._room.set()
 
@@ -115,7 +121,9 @@ class Held:
             await self._room.wait()
 
     def _keep(self, events: bytes) -> None:
-        for event in events.replace(b"\r\n", b"\n").split(b"\n\n"):
+        if b"\r" in events:
+            events = events.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        for event in events.removeprefix(b"\xef\xbb\xbf").split(b"\n\n"):
             lines = [line for line in event.split(b"\n") if line and line != b"id" and not line.startswith(b"id:")]
             if lines:  # a provider's own ids would be taken for ours
                 self.log.put(b"\n".join(lines) + b"\n\n")
@@ -128,20 +136,31 @@ class Reader:
     def __init__(self, held: Held, at: int, leave: Callable[[Held], None]) -> None:
         self.held = held
         self.at = at
-        """The number of the last event it has had."""
+        """The number of the last event it was given."""
+        self.arrived = at
+        """The number of one that it has surely had: so much was given since that no buffer on the way holds it."""
+        self._given: deque[tuple[int, int]] = deque()
+        self._size = 0
         self._leave = leave
         held.readers.add(self)
 
     async def next(self) -> bytes:
-        """The events that have come since, b"" at the end; an end that is none is an event like others."""
+        """The events that have come since, b"" at the end; an end that is none is an event like others. Raises
+        ConnectionError when they are no longer kept.
+        """
         held = self.held
         held.moved()
         while self.at == held.log.last:
             if held.is_over:
                 return b""
             await held.news()
-        said = held.log.after(self.at)  # events are let go of only when all readers are past them
-        self.at = held.log.last
+        if not held.log.has(self.at):
+            raise ConnectionError("the client reads its stream too slowly: what comes next is no longer kept")
+        said, self.at = held.log.some_after(self.at, SENT)
+        self._size += len(said)
+        self._given.append((self.at, self._size))
+        while self._size - self._given[0][1] >= held.on_the_way:
+            self.arrived, _ = self._given.popleft()
         return said
 
     def close(self) -> None:
@@ -149,6 +168,13 @@ class Reader:
         self.held.readers.discard(self)
         self.held.moved()
         self._leave(self.held)
+
+
+def _keep_little(request: web.Request) -> None:
+    """What the kernel holds for a client is lost with its connection, and must be kept to be read again."""
+    transport = request.transport
+    if transport is not None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT)
 
 
 class Streams:
@@ -210,7 +236,10 @@ class Streams:
         if timer is not None:
             timer.cancel()
         reader = Reader(held, at, self._left)
-        response = EventStream(headers=CIMultiDict([*headers, *EVENTS, (ID, held.id)]))
+        told = CIMultiDict([*headers, *EVENTS, (ID, held.id)])
+        # Who comes back hears at once that the stream is there, however long the provider thinks.
+        response = EventStream(headers=told) if not at and not held.log.last else web.StreamResponse(headers=told)
+        _keep_little(request)
         try:
             async with asyncio.timeout(max(held.deadline - perf_counter(), 0.0) + GRACE):
                 await self._pour(request, reader, response)
@@ -237,7 +266,7 @@ class Streams:
 
     def _find(self, request: web.Request) -> Held:
         held = self._held.get(request.match_info["id"])
-        if held is None or held.caller != request[VISIT].caller:
+        if held is None or not is_same(held.caller, request[VISIT].caller):
             raise NotFound("there is no such stream here: it is over, or was another process's")
         return held
 

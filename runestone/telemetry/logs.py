@@ -48,6 +48,7 @@ def set_up(level: str, form: Literal["text", "json"], most: int = MOST) -> Queue
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("runestone").setLevel(level.upper())
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)  # it repeats sub-protocols, and a key may be one
     logging.captureWarnings(True)
     return handler
 

@@ -6,24 +6,29 @@ aiohttp reads the frames, answers pings, finds dead peers by its heartbeat and r
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from runestone.core.call import ANONYMOUS
+from runestone.core.directives import NO_WISHES
 from runestone.core.trace import Context, Trace
-from runestone.edge.request import VISIT, Head, head_of
+from runestone.edge.request import KEY_PROTOCOL, VISIT, Head, head_of
 from runestone.edge.server import Connection
 from runestone.edge.websocket.conversation import Conversation, House
 from runestone.edge.websocket.socket import Socket
-from runestone.errors import BadRequest, InternalError
+from runestone.errors import BadRequest, InternalError, Unavailable
 
 SUBPROTOCOL = "runestone"
 GOODBYE = 5.0
 """Seconds a client may take to answer a close."""
+
+MOST_REFUSING = 1000
+"""Connections that are told by a close code, at a time, why they may not be."""
 
 _log = logging.getLogger("runestone.websocket")
 
@@ -57,33 +62,47 @@ class WebSockets:
         self._terms = terms
         self._begin = begin
         self._finish = finish
+        self._refusing = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One connection, from its handshake to its end."""
-        offered = [part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-        chosen = SUBPROTOCOL if SUBPROTOCOL in offered else next((part for part in offered if part), None)
         ws = web.WebSocketResponse(
             timeout=GOODBYE,
             heartbeat=self._terms.heartbeat or None,
             compress=False,
-            max_msg_size=self._terms.max_message,
-            protocols=(chosen,) if chosen else (),
+            max_msg_size=self._terms.max_message + 1,  # aiohttp refuses what is as large as this
+            protocols=(_chosen(request),),
         )
         if not ws.can_prepare(request):
             raise BadRequest("this is a WebSocket endpoint: connect with a WebSocket client")
         head = head_of(request, self._terms.total)
-        sessions = self._house.sessions
+        if (
+            "Origin" in request.headers
+        ):  # what browsers say of caches is about the handshake, and pages cannot change it
+            head = head._replace(directives=NO_WISHES)
         refusal = self._refusal(request)
+        if refusal is not None:
+            await self._refuse(request, ws, *refusal)
+            return ws
+        sessions = self._house.sessions
         sessions.connections += 1
         try:
             await ws.prepare(request)
-            if refusal is not None:
-                await ws.close(code=refusal[0], message=refusal[1][:120].encode())
-            else:
-                await self._traced(request, ws, head)
+            await self._traced(request, ws, head)
         finally:
             sessions.connections -= 1
         return ws
+
+    async def _refuse(self, request: web.Request, ws: web.WebSocketResponse, code: int, reason: str) -> None:
+        """Says why by a close code, to so many at a time; the rest hears it from HTTP."""
+        if self._refusing >= MOST_REFUSING:
+            raise Unavailable(reason, retry_after=GOODBYE)
+        self._refusing += 1
+        try:
+            await ws.prepare(request)
+            await ws.close(code=code, message=reason[:120].encode())
+        finally:
+            self._refusing -= 1
 
     def _refusal(self, request: web.Request) -> tuple[int, str] | None:
         """Why the connection may not be: close code and reason."""
@@ -121,19 +140,23 @@ class WebSockets:
             cut=lambda reason: _log.warning("a WebSocket client was cut: %s", reason),
             close=lambda code, reason: self._close(ws, socket, code, reason),
         )
+        transport = connection.transport
         conversation = Conversation(self._house, sessions.open(head.caller, socket), socket, head)
         socket.when_free = conversation.free
         conversation.greet()
         try:
-            await self._listen(ws, conversation)
+            await self._listen(ws, conversation, socket)
         finally:
             socket.release()
+            if transport is not None and ws.close_code == WSCloseCode.ABNORMAL_CLOSURE:
+                transport.abort()  # a dead peer takes nothing any more: what was left for it is let go of
             if conversation.session.socket is socket:
                 sessions.lose(conversation.session)
 
-    async def _listen(self, ws: web.WebSocketResponse, conversation: Conversation) -> None:
+    async def _listen(self, ws: web.WebSocketResponse, conversation: Conversation, socket: Socket) -> None:
         tally = self._house.sessions.tally
         while True:
+            socket.flush()  # what comes next may be the end, which aiohttp answers by itself
             message = await ws.receive()
             if message.type is WSMsgType.TEXT:
                 tally.received += 1
@@ -146,11 +169,25 @@ class WebSockets:
 
     def _close(self, ws: web.WebSocketResponse, socket: Socket, code: int, reason: str) -> None:
         socket.flush()
-        self._house.start("close a WebSocket", _closed(ws, code, reason))
+        socket.release()
+        self._house.start("close a WebSocket", _closed(ws, code, reason, min(GOODBYE, self._terms.stall)))
 
 
-async def _closed(ws: web.WebSocketResponse, code: int, reason: str) -> None:
-    await ws.close(code=code, message=reason.encode())
+async def _closed(ws: web.WebSocketResponse, code: int, reason: str, patience: float) -> None:
+    transport = ws._req.transport if ws._req is not None else None
+    try:
+        async with asyncio.timeout(patience):
+            await ws.close(code=code, message=reason.encode())
+    except TimeoutError:  # it does not even read that
+        if transport is not None:
+            transport.abort()
+
+
+def _chosen(request: web.Request) -> str:
+    """The sub-protocol: ours, else the first that is offered, as browsers want one of theirs; but never the key."""
+    offered = [part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    others = [part for part in offered if part and not part.startswith(KEY_PROTOCOL)]
+    return SUBPROTOCOL if SUBPROTOCOL in offered or not others else others[0]
 
 
 def may_come(request: web.Request, origins: Iterable[str]) -> bool:

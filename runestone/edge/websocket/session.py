@@ -55,9 +55,10 @@ class Session:
         """Sends a message, now or when the client is back."""
         body = payload if isinstance(payload, bytes) else orjson.dumps(payload)
         message = write(event, body, self.outbox.next, ref)
-        self.outbox.put(message, perf_counter())
-        if self.socket is not None:
-            self.socket.send(message)
+        socket = self.socket
+        self.outbox.put(message, perf_counter(), socket.unsent if socket is not None else 0)
+        if socket is not None:
+            socket.send(message)
 
     def refuse(self, code: str, message: str, ref: Ref = None) -> None:
         """Sends an `error`."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterator
+from time import perf_counter
 
-from runestone.core.call import Caller
+from runestone.core.call import Caller, is_same
 from runestone.core.outbox import Ledger, Outbox
 from runestone.edge.websocket.session import Session
 from runestone.edge.websocket.socket import Socket, Tally
@@ -38,6 +39,7 @@ class Sessions:
         self._ledger = Ledger(max_bytes)
         self._leave = leave
         self._there: dict[str, Session] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
         self._away: dict[str, tuple[Session, asyncio.TimerHandle]] = {}  # who has been away longest first
 
     def __iter__(self) -> Iterator[Session]:
@@ -60,6 +62,8 @@ class Sessions:
         session = Session(f"session_{secrets.token_hex(16)}", caller, outbox, self._close_if_draining)
         session.socket = socket
         self._there[session.id] = session
+        if self._sweeper is None and self.resumable_for:
+            self._sweeper = asyncio.get_running_loop().call_later(self.resumable_for, self._sweep)
         return session
 
     def resume(self, identity: str, caller: Caller, last_seq: int) -> tuple[Session, list[bytes]] | str:
@@ -68,7 +72,7 @@ class Sessions:
         """
         waiting = self._away.get(identity)
         session = waiting[0] if waiting is not None else self._there.get(identity)
-        if session is None or session.caller != caller:
+        if session is None or not is_same(session.caller, caller):
             return "there is no such session here: it is over, or was another process's"
         if last_seq > session.outbox.last:
             return f"'last_seq' is {last_seq}, and the session has sent {session.outbox.last} messages"
@@ -117,6 +121,8 @@ class Sessions:
     def close(self) -> None:
         """Ends every session."""
         self.is_draining = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         for session in tuple(self._there.values()):
             if session.socket is not None:
                 session.socket.close(AWAY, "the gateway is shutting down")
@@ -127,6 +133,15 @@ class Sessions:
     def _close_if_draining(self, session: Session) -> None:
         if self.is_draining and not session.works and session.socket is not None:
             session.socket.close(AWAY, "the gateway is shutting down")
+
+    def _sweep(self) -> None:
+        """Lets go of what clients that are there and say nothing have had long ago."""
+        now = perf_counter()
+        for session in self._there.values():
+            session.outbox.forget(now)
+        self._sweeper = None
+        if self._there:
+            self._sweeper = asyncio.get_running_loop().call_later(self.resumable_for, self._sweep)
 
     def _expire(self, session: Session) -> None:
         _, timer = self._away.pop(session.id)

@@ -18,6 +18,8 @@ from runestone.edge.server import Connection
 
 SENT = 64 * 1024
 """Bytes the kernel holds for a client: what is lost with a connection must be kept to be sent again."""
+LARGE = 64 * 1024
+"""Bytes of one write, beyond which streams wait for the next."""
 
 
 @dataclass(slots=True)
@@ -63,14 +65,24 @@ class Socket:
         self._is_cut = False
         self._timer: asyncio.TimerHandle | None = None
         protocol.when_writable = self._go_on
+        protocol.when_blocked = self._watch
         transport = protocol.transport
         if transport is not None:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT)
 
     @property
     def is_full(self) -> bool:
-        """Whether streams must wait until `free` is called."""
+        """Whether streams must wait until `when_free` is called."""
+        return self._is_blocked() or self._size >= LARGE
+
+    def _is_blocked(self) -> bool:
         return self._protocol.writing_paused
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that have not reached the kernel."""
+        transport = self._protocol.transport
+        return self._size + (transport.get_write_buffer_size() if transport is not None else 0)
 
     def send(self, message: bytes) -> None:
         """Writes a message, at the end of this turn of the loop."""
@@ -80,7 +92,7 @@ class Socket:
         self._tally.sent += 1
         self._waiting.append(data)
         self._size += len(data)
-        if self._protocol.writing_paused:
+        if self._is_blocked():
             if self._size > self._max_waiting:
                 self._end("too much waits for it")
         elif not self._is_told:
@@ -91,18 +103,32 @@ class Socket:
         """Writes what waits."""
         self._is_told = False
         transport = self._protocol.transport
-        if not self._waiting or transport is None or transport.is_closing() or self._protocol.writing_paused:
+        if not self._waiting or transport is None or transport.is_closing() or self._is_blocked():
             return
-        waiting, self._waiting, self._size = self._waiting, [], 0
+        waiting, was_large, self._waiting, self._size = self._waiting, self._size >= LARGE, [], 0
         transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
-        if self.is_full and self._timer is None:
-            self._timer = self._loop.call_later(self._stall, self._end, "it has taken nothing for too long")
+        if was_large and not self._is_blocked() and self.when_free is not None:
+            self.when_free()
+
+    def _watch(self) -> None:
+        """Cuts a client that takes nothing of what waits, whoever wrote it."""
+        transport = self._protocol.transport
+        if self._timer is None and transport is not None:
+            left = transport.get_write_buffer_size()
+            self._timer = self._loop.call_later(self._stall, self._look, transport, left)
+
+    def _look(self, transport: asyncio.WriteTransport, left: int) -> None:
+        self._timer = None
+        if transport.get_write_buffer_size() < left:
+            self._watch()
+        else:
+            self._end("it has taken nothing for too long")
 
     def release(self) -> None:
         """The connection is over."""
         self._is_cut = True
         self._waiting.clear()
-        self._protocol.when_writable = None
+        self._protocol.when_writable = self._protocol.when_blocked = None
         self._no_timer()
 
     def _go_on(self) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import perf_counter
+from typing import Any
 
 import orjson
 
@@ -26,7 +27,14 @@ from runestone.dialects.socket import Ref
 from runestone.edge.running import Running, shutting_down
 from runestone.edge.websocket.rooms import Room
 from runestone.edge.websocket.session import Session, timestamp
-from runestone.errors import InternalError, ProviderRefused, ProviderTimeout, RunestoneError, Unavailable
+from runestone.errors import (
+    InternalError,
+    ProviderFailed,
+    ProviderRefused,
+    ProviderTimeout,
+    RunestoneError,
+    Unavailable,
+)
 
 Gateway = Callable[[Call], Awaitable[Reply]]
 
@@ -44,6 +52,7 @@ class Asked:
         self._running = running
         self._failure: RunestoneError | None = InternalError(f"internal error; the request id is {call.id}")
         self._task: asyncio.Task[None] | None = None
+        self._entered: asyncio.Task[Any] | None = None
 
     def began(self, task: asyncio.Task[None]) -> None:
         """`task` is what runs for it."""
@@ -64,14 +73,11 @@ class Asked:
 
     async def run(self, gateway: Gateway) -> None:
         """Asks, and tells what comes."""
-        task = None
         try:
-            task = self._running.enter()
+            self._entered = self._running.enter()
             self._failure = await self._tell_all(await gateway(self._call))
         except RunestoneError as error:
             self._failure = error
-        finally:
-            self._running.leave(task)
 
     async def _tell_all(self, reply: Reply) -> RunestoneError | None:
         """Tells the answer and closes the reply; why it is not whole, or None."""
@@ -85,15 +91,23 @@ class Asked:
         is_cut = task.cancelled() and self._running.is_cut
         self._tell_end(shutting_down() if is_cut else self._failure, cancelled=task.cancelled() and not is_cut)
         self.session.done(self.id)
+        self._running.leave(self._entered)  # only now: a draining server waits for the last word too
 
 
 class Answer(Asked):
     """One `chat:message`."""
 
     async def _tell_all(self, reply: Reply) -> RunestoneError | None:
-        self.session.tell("chat:response", reply.body or b"null", self._ref)
-        reply.close()
-        return None
+        failure: RunestoneError | None = None
+        body = reply.body or b""
+        try:
+            orjson.loads(body)
+        except orjson.JSONDecodeError:
+            failure = ProviderFailed("the provider's answer is not JSON")
+        else:
+            self.session.tell("chat:response", body, self._ref)
+        reply.close(failure)
+        return failure
 
     def _tell_end(self, failure: RunestoneError | None, *, cancelled: bool) -> None:
         if failure is not None and not cancelled:
@@ -180,23 +194,30 @@ class Stream(Asked):
 
     async def _pull(self, blocks: Blocks) -> None:
         while True:
-            if self._is_paused or (self._room is None and self.session.is_full):
-                await self._wait()
+            await self._may_go_on()
             block = await blocks.next()
+            await self._may_go_on()  # others have gone on meanwhile, and what they said waits too
             for chunk in self._chunks.read(block) if block else self._chunks.finish():
                 self._chunk(chunk)
+            if self._chunks.failure is not None:
+                raise self._chunks.failure
             if not block:
                 return
 
-    async def _wait(self) -> None:
-        """Until it may go on. Raises ProviderTimeout when the time of the whole call is over."""
+    async def _may_go_on(self) -> None:
+        """Waits while it is paused, or its client takes no more. Raises ProviderTimeout past the call's deadline."""
+        if not self._must_wait():
+            return
         try:
             async with asyncio.timeout(max(self._call.deadline - perf_counter(), 0.0)):
-                while self._is_paused or (self._room is None and self.session.is_full):
+                while self._must_wait():
                     self._sleeper = asyncio.get_running_loop().create_future()
                     await self._sleeper
         except TimeoutError:
             raise ProviderTimeout("the call's time was over while the stream waited for its reader") from None
+
+    def _must_wait(self) -> bool:
+        return self._is_paused or (self._room is None and self.session.is_full)
 
     def _chunk(self, chunk: Chunk) -> None:
         self._last_index = chunk.index
@@ -214,6 +235,9 @@ class Stream(Asked):
         body = payload if isinstance(payload, bytes) else orjson.dumps(payload)
         for member in tuple(self._room.members.values()):
             member.tell(event, body, ref if member is self.session else None)
+        has_left = self.session.id not in self._room.members
+        if has_left and ref is not None:
+            self.session.tell(event, body, ref)
 
     def _moment(self) -> JsonObject:
         return {"stream_id": self.id, "timestamp": timestamp()}
