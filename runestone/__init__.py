@@ -15,8 +15,9 @@ Where things are:
     telemetry/   observers of finished calls
     stores/      files that outlive a run
     cache.py, batch.py   for Python programs without a server
+    console/     top and tail: a gateway seen from an operator's terminal
     wiring/      from the configuration to objects, part by part
-    app.py       puts the parts together; cli.py the commands
+    app.py       puts the parts together; serving.py runs them, debug.py lets somebody in; cli.py the commands
 
 Rule: imports point inward (edge, providers, telemetry ─▶ gateway ─▶ dialects ─▶ core); app.py and cli.py know all.
 """

@@ -49,6 +49,7 @@ from runestone.providers.http import HttpProvider
 from runestone.tasks import Supervisor, spawn
 from runestone.telemetry.logs import CallLog
 from runestone.telemetry.metrics import Metrics
+from runestone.telemetry.tail import Tail
 from runestone.wiring.cache_control import CacheControl, cache_control_of
 from runestone.wiring.caching import Caching, batch_stages, cache_stages, caching_of
 from runestone.wiring.keys import key_ring_of, limits_of
@@ -56,6 +57,7 @@ from runestone.wiring.pipelines import Watch, admin_of, pipelines_of
 from runestone.wiring.prices import costs_of
 from runestone.wiring.providers import listers_of, pools_of, traits_of, upstreams_of
 from runestone.wiring.routing import candidate_of, model_names, resilience_of, targets_of, ways_of
+from runestone.wiring.state import log_samples, watching_of
 from runestone.wiring.streams import Live, live_of
 from runestone.wiring.telemetry import Following, following_of
 
@@ -114,10 +116,11 @@ def build(configuration: Configuration) -> App:
     following = following_of(configuration.telemetry, names.names())
     metrics = Metrics(
         names.names(),
-        lambda: (*control.samples(), *caching.samples(), *live.samples(), *following.samples()),
+        lambda: (*control.samples(), *caching.samples(), *live.samples(), *following.samples(), *log_samples()),
         costs_of(configuration),
     )
-    meter = Meter([metrics, CallLog(), *([following] if following.tracer is not None else [])])
+    tail = Tail(metrics.costs.of)
+    meter = Meter([metrics, CallLog(metrics.costs.of), tail, *([following] if following.tracer is not None else [])])
     keys = _keys(configuration, access, limits)
     stages: dict[str, Sequence[Stage]] = {
         "meter": [meter],
@@ -156,6 +159,7 @@ def build(configuration: Configuration) -> App:
         live.sockets,
         live.module,
         admin_of(configuration.pipelines),
+        watching_of(meter.inflight, control.providers, caching, live, tail),
     )
     middlewares: list[Middleware] = [Rescue(refused), Authenticate(key_ring_of(configuration.auth))]
     if cors is not None:

@@ -52,14 +52,17 @@ RINGS = {
             "errors",
             "middleware",
             "wiring",
+            "runestone",
         ),
     },
     "app": {
         *("core", "dialects", "gateway", "providers", "edge", "telemetry", "stores", "config"),
         *("control", "errors", "tasks", "wiring", "runestone"),
     },
-    "serving": {"app", "config", "edge", "errors"},
-    "cli": {"core", "telemetry", "config", "app", "serving", "wiring", "errors", "runestone"},
+    "debug": {"errors"},
+    "serving": {"app", "config", "debug", "edge", "errors"},
+    "console": {"console", "core", "telemetry", "errors"},
+    "cli": {"console", "core", "telemetry", "config", "app", "serving", "wiring", "errors", "runestone"},
     "__main__": {"cli"},
 }
 IO = {"asyncio", "socket", "aiohttp", "logging", "time", "random", "threading", "os", "ssl", "subprocess"}

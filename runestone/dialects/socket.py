@@ -19,13 +19,14 @@ Ref = str | int | float | None
 LONGEST_REF = 200
 
 
-class Unreadable(BadRequest):
-    """A message that is none; `ref` is what it said it was, where that could be read."""
+class Unreadable(Exception):
+    """A message that is none, answered by an `error` and known to nobody else; `ref` is what it said it was, where that
+    could be read.
+    """
 
-    code = "bad_message"
-
-    def __init__(self, message: str, ref: Ref = None, param: str | None = None) -> None:
-        super().__init__(message, param=param)
+    def __init__(self, message: str, ref: Ref = None) -> None:
+        super().__init__(message)
+        self.message = message
         self.ref = ref
 
 
@@ -41,14 +42,14 @@ class Message:
         """A field of the payload that must be a short text. Raises Unreadable."""
         value = self.payload.get(name)
         if type(value) is not str or not 0 < len(value) <= most:
-            raise Unreadable(f"'payload.{name}' must be a text of 1 to {most} characters", self.ref, name)
+            raise Unreadable(f"'payload.{name}' must be a text of 1 to {most} characters", self.ref)
         return value
 
     def number(self, name: str) -> int:
         """A field of the payload that must be a whole number. Raises Unreadable."""
         value = self.payload.get(name)
         if type(value) is not int or value < 0:
-            raise Unreadable(f"'payload.{name}' must be a whole number", self.ref, name)
+            raise Unreadable(f"'payload.{name}' must be a whole number", self.ref)
         return value
 
 
@@ -57,23 +58,23 @@ def read(text: str) -> Message:
     try:
         fields = parse_object(text.encode())
     except BadRequest as error:
-        raise Unreadable(error.message.replace("the body", "the message", 1), param=error.param) from None
+        raise Unreadable(error.message.replace("the body", "the message", 1)) from None
     except UnicodeEncodeError:
         raise Unreadable("the message holds a lone surrogate") from None
     ref = fields.get("ref")
     if (ref is not None and not isinstance(ref, (str, int, float))) or isinstance(ref, bool):
-        raise Unreadable("'ref' must be a string or a number", param="ref")
+        raise Unreadable("'ref' must be a string or a number")
     if isinstance(ref, str) and len(ref) > LONGEST_REF:
-        raise Unreadable(f"'ref' is longer than {LONGEST_REF} characters", param="ref")
+        raise Unreadable(f"'ref' is longer than {LONGEST_REF} characters")
     event, payload = fields.get("event"), fields.get("payload")
     if type(event) is not str:
-        raise Unreadable("'event' must be a string", ref, "event")
+        raise Unreadable("'event' must be a string", ref)
     if event == "ping" and type(payload) is not dict:  # anything will do
         payload = {}
     if payload is None:
         payload = {}
     if type(payload) is not dict:
-        raise Unreadable("'payload' must be an object", ref, "payload")
+        raise Unreadable("'payload' must be an object", ref)
     return Message(event, payload, ref)
 
 

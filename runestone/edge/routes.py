@@ -40,7 +40,7 @@ def routes(
     sockets: WebSockets | None,
     module: Module,
     admin_middlewares: Sequence[Middleware],
-    watching: Watching | None = None,
+    watching: Watching,
 ) -> list[tuple[str, str, Handler]]:
     """(method, path, handler), most used first."""
     chat = calls.handler(Operation.CHAT)
@@ -83,7 +83,8 @@ def routes(
                 ("GET", "/admin/cache", cache.show),
                 ("POST", "/admin/cache/clear", cache.clear),
                 ("POST", "/admin/cache/warm", cache.warm),
-                *([("GET", "/admin/state", watching.state), ("GET", "/admin/tail", watching.tail)] if watching else []),
+                ("GET", "/admin/state", watching.state),
+                ("GET", "/admin/tail", watching.tail),
             )
         ],
     ]

@@ -111,12 +111,18 @@ class Held:
         """A reader has read: there may be room. One that lags by more than is kept is left behind."""
         if self.readers:
             self.log.forget(max(reader.arrived for reader in self.readers))
-        if not self.log.is_full:
+            if self._is_read:  # events larger than all that is kept: only the last of them can be read again
+                self.log.forget(self.log.last - 1)
+        if not self.log.is_full or self._is_read:
             self._room.set()
+
+    @property
+    def _is_read(self) -> bool:
+        return any(reader.at == self.log.last for reader in self.readers)
 
     async def _have_room(self) -> None:
         self.moved()
-        while self.log.is_full:
+        while self.log.is_full and not self._is_read:
             self._room.clear()
             await self._room.wait()
 

@@ -29,10 +29,11 @@ class Meter:
     def __init__(self, observers: Iterable[Observer], inflight: InFlight | None = None) -> None:
         self._observers = tuple(observers)
         self.inflight = inflight if inflight is not None else InFlight()
+        self._calls = self.inflight.calls
 
     async def __call__(self, call: Call, next: Next) -> Reply:  # noqa: A002 - the shape's own word
         call.progress = Progress()
-        self.inflight.calls[call] = None
+        self._calls[call] = None
         try:
             reply = await next(call)
         except BaseException as error:
@@ -45,7 +46,7 @@ class Meter:
         return reply
 
     def _observe(self, call: Call, reply: Reply | None, error: BaseException | None) -> None:
-        self.inflight.calls.pop(call, None)
+        self._calls.pop(call, None)
         self.inflight.finished += 1
         status, code, source = _outcome(reply, error)
         first = reply.blocks.first_token if reply is not None and reply.blocks is not None else None

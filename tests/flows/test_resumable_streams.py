@@ -401,6 +401,20 @@ async def test_whatever_a_stream_looks_like_it_can_be_cut_after_every_event(
     assert [data for data, _ in heard] == [data for data, _ in expected.events]
 
 
+async def test_events_larger_than_all_that_is_kept(
+    gateway: StartGateway, provider: StartProvider, many: aiohttp.ClientSession
+) -> None:
+    """Images come as one event: each passes, and who is lost in between goes on with the next one."""
+    flood = Flood(3_000_000, block=500_000)
+    up = await provider(flood.script)
+    gate = await gateway(relay(up.url, extra='[streams]\nmax_kept = "100KB"\n'), ENVIRON)
+    async with begun(many, gate) as response:
+        async with asyncio.timeout(5):
+            data = await response.read()
+    assert numbers(data) == list(range(1, len(flood.blocks) + 5))
+    assert b"".join(flood.blocks) in without_ids(data)
+
+
 async def test_cut_after_every_byte(standing: Standing, many: aiohttp.ClientSession) -> None:
     """Of what a connection brought only whole events count; the rest comes again, and the text is exact."""
     gate, _, speaker = standing
@@ -498,8 +512,8 @@ async def stalled(gate: Gateway, path: str, body: bytes = b"") -> AsyncIterator[
 async def test_with_nobody_there_a_fast_provider_waits(
     gateway: StartGateway, provider: StartProvider, many: aiohttp.ClientSession
 ) -> None:
-    """Of 40 MB `max_kept` is kept, the provider is slowed down, and who comes back has all of it."""
-    flood = Flood(40_000_000)
+    """Of 24 MB `max_kept` is kept, the provider is slowed down, and who comes back has all of it."""
+    flood = Flood(24_000_000)
     flood.go.clear()
     up = await provider(flood.script)
     gate = await gateway(relay(up.url), ENVIRON)
@@ -510,7 +524,7 @@ async def test_with_nobody_there_a_fast_provider_waits(
     await until(lambda: not gate.app.live.streams._held[stream_id].readers)
     flood.go.set()
     stopped = await settled(lambda: flood.sent)
-    assert stopped < 20_000_000
+    assert stopped < 16_000_000
     held = gate.app.live.streams._held[stream_id]
     assert held.log._size < 2_000_000
     async with rejoined(many, gate, stream_id, 1) as response:

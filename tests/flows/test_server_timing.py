@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import timeit
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -297,8 +298,6 @@ async def test_reading_a_large_answer_is_the_gateways_time(
 
     up = await provider(clock.holding(script))
     gate = await gateway(config(up.url))
-    before = perf_counter()
-    orjson.loads(large)
-    reading = (perf_counter() - before) * 1000
+    reading = min(timeit.repeat(lambda: orjson.loads(large), number=1, repeat=5)) * 1000
     one = await best(http, gate, lambda: timed(http, gate, clock, asking()))
     assert one.gateway > reading / 3, (one, reading)

@@ -60,7 +60,7 @@ async def test_what_outlasts_the_drain_is_cut_and_told_so(provider: StartProvide
     up, fast = await provider(speaker.script), await provider(flood.script)
     more = f'[providers.fast]\nkind = "openai-compatible"\nbase_url = "{fast.url}/v1"\n[websocket]\nport = 0\n'
     async with (
-        serve(served(up, "500ms", more), tmp_path) as gate,
+        serve(served(up, "300ms", more), tmp_path) as gate,
         talking(gate) as talk,
         talking(gate) as away,
         Raw.connected(gate, buffer=4096) as mute,

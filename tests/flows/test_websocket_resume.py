@@ -360,7 +360,7 @@ async def test_many_streams_are_kept_too(gateway: StartGateway, provider: StartP
     """Fifty at once while the client is away, each fast and each read of it large: together they stop at what is kept,
     not each; nothing is lost.
     """
-    flood = Flood(1_000_000, block=60_000)
+    flood = Flood(480_000, block=60_000)
     flood.go.clear()
     up = await provider(flood.script)
     gate = await gateway(relay(up.url), ENVIRON)

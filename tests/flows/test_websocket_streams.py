@@ -319,10 +319,10 @@ async def test_a_stream_that_was_cut_says_so(end: str, gateway: StartGateway, pr
 
 
 async def test_a_paused_stream_stops_the_provider(gateway: StartGateway, provider: StartProvider) -> None:
-    """Paused in the middle of 40 MB, the provider gets rid of no more than sockets hold, and the gateway holds almost
+    """Paused in the middle of 24 MB, the provider gets rid of no more than sockets hold, and the gateway holds almost
     nothing; resumed, every byte comes.
     """
-    flood = Flood(40_000_000)
+    flood = Flood(24_000_000)
     up = await provider(flood.script)
     gate = await gateway(relay(up.url), ENVIRON)
     async with talking(gate) as talk:
@@ -330,7 +330,7 @@ async def test_a_paused_stream_stops_the_provider(gateway: StartGateway, provide
         await talk.wait("stream:chunk")
         await talk.control("pause", stream_id)
         stopped = await settled(lambda: flood.sent)
-        assert stopped < 20_000_000
+        assert stopped < 16_000_000
         (session,) = gate.app.live.sessions
         kept = session.outbox._bytes
         for _ in range(20):

@@ -154,6 +154,18 @@ def test_a_full_pipe_does_not_hold_the_end_up(pipe: Pipe) -> None:
     queued._thread.join(5)
 
 
+def test_an_end_with_nothing_in_its_way_is_quick(pipe: Pipe) -> None:
+    """Whatever the thread is doing just then: waiting, gathering, writing."""
+    for pause in (0.0, 0.001, 0.005, 0.01, 0.019, 0.02, 0.021, 0.03):
+        queued = Queued(form, pipe.into, 10_000)
+        logger_of(queued).warning("a line")
+        time.sleep(pause)
+        before = time.monotonic()
+        queued.close()
+        assert time.monotonic() - before < LAST_WORDS / 2
+    assert pipe.rest() == "a line\n" * 8
+
+
 def test_what_is_logged_after_the_end_is_dropped(pipe: Pipe) -> None:
     """Nobody would write it."""
     queued = Queued(form, pipe.into, 10_000)

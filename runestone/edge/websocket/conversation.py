@@ -193,7 +193,7 @@ class Conversation:
     def _stream_control(self, message: Message) -> None:
         action, identity = message.text("action"), message.text("stream_id")
         if action not in ("pause", "resume", "cancel"):
-            raise Unreadable("'payload.action' is one of pause, resume, cancel", message.ref, "action")
+            raise Unreadable("'payload.action' is one of pause, resume, cancel", message.ref)
         work = self.session.works.get(identity)
         if isinstance(work, Stream):
             work.control(action, message.ref)
@@ -235,7 +235,7 @@ class Conversation:
             raise Unreadable("'session:resume' must be the first message of a connection", message.ref)
         identity, last_seq = message.text("session_id"), message.number("last_seq")
         if identity == fresh.id:
-            raise Unreadable("that is the session of this connection", message.ref, "session_id")
+            raise Unreadable("that is the session of this connection", message.ref)
         found = house.sessions.resume(identity, fresh.caller, last_seq)
         if isinstance(found, str):
             fresh.tell("session:lost", {"session_id": identity, "reason": found}, message.ref)

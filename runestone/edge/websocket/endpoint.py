@@ -148,8 +148,10 @@ class WebSockets:
             await self._listen(ws, conversation, socket)
         finally:
             socket.release()
-            if transport is not None and ws.close_code == WSCloseCode.ABNORMAL_CLOSURE:
-                transport.abort()  # a dead peer takes nothing any more: what was left for it is let go of
+            if transport is not None and transport.get_write_buffer_size():
+                # What was left for it is let go of: at once for a dead peer, and soon for one that does not read.
+                wait = 0.0 if ws.close_code == WSCloseCode.ABNORMAL_CLOSURE else self._terms.stall
+                asyncio.get_running_loop().call_later(wait, transport.abort)
             if conversation.session.socket is socket:
                 sessions.lose(conversation.session)
 
@@ -184,9 +186,13 @@ async def _closed(ws: web.WebSocketResponse, code: int, reason: str, patience: f
 
 
 def _chosen(request: web.Request) -> str:
-    """The sub-protocol: ours, else the first that is offered, as browsers want one of theirs; but never the key."""
+    """The sub-protocol: ours, else the first that is offered, as browsers want one of theirs; but never the key. Raises
+    BadRequest when there is nothing else.
+    """
     offered = [part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
     others = [part for part in offered if part and not part.startswith(KEY_PROTOCOL)]
+    if offered != [""] and not others:
+        raise BadRequest(f"offer the sub-protocol {SUBPROTOCOL!r} beside the key: the key itself cannot be chosen")
     return SUBPROTOCOL if SUBPROTOCOL in offered or not others else others[0]
 
 
