@@ -1,7 +1,7 @@
 """Puts a system prompt in front of every chat: changes the question, and says so in the answer's head.
 
-    [pipelines]
-    default = ["meter", "access", "limits", "house_rules:house_rules", "..."]
+[pipelines]
+default = ["meter", "access", "limits", "house_rules:house_rules", "..."]
 """
 
 from __future__ import annotations

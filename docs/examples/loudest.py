@@ -1,7 +1,7 @@
 """Counts the longest prompts: only watches, and no call fails because of it.
 
-    [pipelines]
-    default = ["meter", "access", "limits", "loudest:Loudest", "..."]
+[pipelines]
+default = ["meter", "access", "limits", "loudest:Loudest", "..."]
 """
 
 from __future__ import annotations

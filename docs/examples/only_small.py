@@ -1,7 +1,7 @@
 """A list of models that may be asked, and an answer of our own for who asks for another: refuses, or answers itself.
 
-    [pipelines]
-    default = ["meter", "access", "limits", "only_small:only_small", "..."]
+[pipelines]
+default = ["meter", "access", "limits", "only_small:only_small", "..."]
 """
 
 from __future__ import annotations
@@ -17,5 +17,7 @@ async def only_small(call: Call, next: Next) -> Reply:
     if call.model in ALLOWED:
         return await next(call)
     if call.operation in (Operation.CHAT, Operation.MESSAGES):
-        return answer(call, f"The model {call.model} is not available here; ask for one of {', '.join(sorted(ALLOWED))}.")
+        return answer(
+            call, f"The model {call.model} is not available here; ask for one of {', '.join(sorted(ALLOWED))}."
+        )
     raise Forbidden("this model may not be used here", param="model")

@@ -1,7 +1,7 @@
 """Takes e-mail addresses and card numbers out of prompts before anybody sees them: changes the question.
 
-    [pipelines]
-    default = ["meter", "access", "limits", "redact:redact", "..."]
+[pipelines]
+default = ["meter", "access", "limits", "redact:redact", "..."]
 """
 
 from __future__ import annotations

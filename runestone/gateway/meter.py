@@ -7,7 +7,6 @@ Rule: an observer is never waited for, and one that fails costs a log line, not 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from time import perf_counter
 
@@ -18,8 +17,8 @@ from runestone.core.summary import Summary
 from runestone.errors import InternalError, RunestoneError
 from runestone.gateway.inflight import InFlight
 from runestone.gateway.pipeline import Next
+from runestone.gateway.tolerated import Tolerated
 
-_log = logging.getLogger("runestone.meter")
 _NOTHING = Summary()
 
 
@@ -28,6 +27,7 @@ class Meter:
 
     def __init__(self, observers: Iterable[Observer], inflight: InFlight | None = None) -> None:
         self._observers = tuple(observers)
+        self._tolerated = Tolerated("an observer")
         self.inflight = inflight if inflight is not None else InFlight()
         self._calls = self.inflight.calls
 
@@ -73,10 +73,8 @@ class Meter:
             call.trace,
         )
         for observer in self._observers:
-            try:
+            with self._tolerated:
                 observer(record)
-            except Exception:  # the observer guard, one of three places that catch everything
-                _log.exception("an observer failed")
 
 
 def _outcome(reply: Reply | None, error: BaseException | None) -> tuple[int, str | None, str | None]:

@@ -1,6 +1,6 @@
 """What may fail without a call failing: observers, and middlewares that only watch.
 
-Rule: the one place of the gateway that takes any exception for handled; it is logged with its traceback, and counted.
+Rule: one of three places that take any exception for handled; it is logged with its traceback, and counted.
 """
 
 from __future__ import annotations

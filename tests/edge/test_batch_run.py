@@ -21,7 +21,9 @@ from runestone.errors import BadRequest, RunestoneError, StreamBroken
 from runestone.tasks import spawn
 from tests.conftest import until
 
-HEAD = Head("r", ANONYMOUS, {"idempotency-key": "k", "x-title": "t"}, "own", 0.0, 30.0, 30.0, NO_WISHES, 9.0, ("a",), None)
+HEAD = Head(
+    "r", ANONYMOUS, {"idempotency-key": "k", "x-title": "t"}, "own", 0.0, 30.0, 30.0, NO_WISHES, 9.0, ("a",), None
+)
 EVENT = b'data: {"n": 1}\n\n'
 
 
