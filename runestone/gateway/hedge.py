@@ -46,7 +46,8 @@ class Hedge:
             # A call that has moved on already is being helped; a second helper would only cost.
             if not first.done() and not attempts[first].failures and self._budget.spend(perf_counter()):
                 self._count("hedge")
-                self._begin(attempts, call, next, 1)
+                second = self._begin(attempts, call, next, 1)
+                attempts[second].waited += after  # so long the first was waited for
             winner = await _first_answer(attempts)
             own = attempts[winner]
             call.target, call.waited = own.target, own.waited

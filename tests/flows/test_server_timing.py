@@ -301,3 +301,24 @@ async def test_reading_a_large_answer_is_the_gateways_time(
     reading = min(timeit.repeat(lambda: orjson.loads(large), number=1, repeat=5)) * 1000
     one = await best(http, gate, lambda: timed(http, gate, clock, asking()))
     assert one.gateway > reading / 3, (one, reading)
+
+
+# A hedge waits for two providers at once, and the gateway's time is that in which it waited for none of them.
+async def test_a_hedged_call_has_waited_for_whichever_ran(
+    gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
+) -> None:
+    """The time until the second was asked was spent at the first."""
+    clock = Clock()
+    slow, fast = await provider(Clock().holding(answers, 5.0)), await provider(clock.holding(answers))
+    gate = await gateway("routing.retry_budget = 1.0\n" + config(slow.url, fast.url, model='hedge = "40ms"'))
+
+    async def hedged() -> Timed:
+        one = await timed(http, gate, clock, asking())
+        one.held += 40
+        return one
+
+    one = await best(http, gate, hedged)
+    assert len(fast.requests) == TRIES + 1
+    assert one.unexplained < MILLISECOND, one
+    assert one.overstated < 2 * MILLISECOND, one
+    assert one.gateway < 20, one
