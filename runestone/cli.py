@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(fault, file=sys.stderr)
         return BAD_USAGE
     except LookFailed as error:
-        print(f"runestone: {error.message}", file=sys.stderr)
+        print(f"runestone: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return DONE

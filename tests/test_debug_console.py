@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
 TOML = "[server]\nport = 0\n[websocket]\nport = 0\n[providers.simulated]\n"
 LISTENS = "0A"
+pytestmark = pytest.mark.xdist_group("debug console")  # its ports must be known before: one after the other
 with_extra = pytest.mark.skipif(find_spec("aiomonitor") is None, reason="the extra `debug` is not installed")
 
 # of the telnet protocol (RFC 854, 1091, 1073)

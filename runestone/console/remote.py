@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from runestone.core.json import JsonObject
-from runestone.errors import RunestoneError
 
 PATIENCE = 10.0
 """Seconds to an answer."""
@@ -24,7 +23,7 @@ LONGEST = 1024 * 1024
 """Bytes of an answer, and of one line of a stream."""
 
 
-class LookFailed(RunestoneError):
+class LookFailed(Exception):
     """The gateway could not be asked; the message is for whoever sits at the terminal."""
 
 

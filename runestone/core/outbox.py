@@ -99,7 +99,7 @@ class Outbox:
     def come_back(self) -> None:
         """It is there again, and hears what it missed: that is kept until as much more has gone out."""
         self._is_away = False
-        self._owed = self._bytes
+        self._owed = min(self._bytes, 2 * self._most)
 
     def after(self, seq: int) -> list[bytes] | None:
         """The messages after number `seq`, in order; None when they are not all here."""

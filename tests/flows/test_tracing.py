@@ -117,6 +117,8 @@ async def test_one_call_through_failover_and_cache_is_one_trace(
     await post(http, gate.url, CALL)
     trace_id = PARENT.split("-")[1]
     await arrived(tap, lambda: len(tap.trace(trace_id).get("llm.request", [])), 1)
+    await arrived(tap, lambda: len(tap.trace(trace_id).get("provider.request", [])), 2)  # it may be in a next batch
+    await arrived(tap, lambda: len(tap.trace(trace_id).get("cache.lookup", [])), 1)
     spans = tap.trace(trace_id)
     (root,) = spans["llm.request"]
     assert root.parent_span_id.hex() == PARENT.split("-")[2]
@@ -157,6 +159,7 @@ async def test_calls_over_a_websocket_are_its_children(
     trace_id = PARENT.split("-")[1]
     await arrived(tap, lambda: len(tap.trace(trace_id).get("websocket.session", [])), 1)
     await arrived(tap, lambda: len(tap.trace(trace_id).get("llm.request", [])), 1)
+    await arrived(tap, lambda: len(tap.trace(trace_id).get("provider.request", [])), 2)
     spans = tap.trace(trace_id)
     every = [span for found in spans.values() for span in found]
     assert spans["websocket.session"][0].parent_span_id.hex() == PARENT.split("-")[2]

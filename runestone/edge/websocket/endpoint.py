@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -73,7 +74,7 @@ class WebSockets:
             max_msg_size=self._terms.max_message + 1,  # aiohttp refuses what is as large as this
             protocols=(_chosen(request),),
         )
-        if not ws.can_prepare(request):
+        if request.method != "GET" or not ws.can_prepare(request):
             raise BadRequest("this is a WebSocket endpoint: connect with a WebSocket client")
         head = head_of(request, self._terms.total)
         if (
@@ -201,4 +202,17 @@ def may_come(request: web.Request, origins: Iterable[str]) -> bool:
     this, any page a developer looks at could spend the keys of a gateway on their machine.
     """
     origin = request.headers.get("Origin")
-    return origin is None or origin in origins or "*" in origins or urlsplit(origin).netloc == request.host
+    if origin is None or origin in origins or "*" in origins:
+        return True
+    page = urlsplit(origin)
+    # A name of somebody else may point at this machine (DNS rebinding): only what names no domain is known to be ours.
+    is_plain = page.hostname == "localhost" or _is_address(page.hostname or "")
+    return is_plain and page.netloc == request.host
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -99,8 +99,9 @@ class Sessions:
             return
         timer = asyncio.get_running_loop().call_later(self.resumable_for, self._expire, session)
         self._away[session.id] = session, timer
-        if len(self._away) > self.most:
-            self._expire(next(iter(self._away.values()))[0])
+        if len(self._away) > self.most:  # whom it costs least: the oldest that nothing runs for, else the oldest
+            oldest = next((one for one, _ in self._away.values() if not one.works), None)
+            self._expire(oldest or next(iter(self._away.values()))[0])
         session.free()  # what waited for the socket has room again, in the outbox
 
     def drop(self, session: Session) -> None:

@@ -90,12 +90,12 @@ class Socket:
             return
         data = frame(message)
         self._tally.sent += 1
+        if self._size > self._max_waiting and self._is_blocked():
+            self._end("too much waits for it")
+            return
         self._waiting.append(data)
         self._size += len(data)
-        if self._is_blocked():
-            if self._size > self._max_waiting:
-                self._end("too much waits for it")
-        elif not self._is_told:
+        if not self._is_blocked() and not self._is_told:
             self._is_told = True
             self._loop.call_soon(self.flush)
 
