@@ -4,6 +4,7 @@
 
     POST /fast/v1/chat/completions    the answer, or the whole stream of 100 events, in one write
     POST /paced/v1/chat/completions   a stream of `max_tokens` stamped events, 50 a second, one write (one packet) each
+    POST /held/v1/chat/completions    the same, an event at once and then one every two seconds
     POST /MODE/NAME/v1/...            slow and failing answers: see faults.py
     GET  /stats                       connections and requests so far, and those of each MODE/NAME, as JSON
     GET  /reset                       the same; then the numbers of each MODE/NAME begin anew
@@ -86,13 +87,11 @@ class PacedStream:
 
 
 class Wheel:
-    """One timer for all paced streams: 20 slots of a millisecond, each stream in one of them, 50 turns a second."""
+    """One timer for all streams of a pace: slots of a millisecond, each stream in one of them, a turn each round."""
 
-    SLOTS = 1000 // wire.EVENTS_A_SECOND
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, slots: int) -> None:
         self._loop = loop
-        self._slots: list[list[PacedStream]] = [[] for _ in range(self.SLOTS)]
+        self._slots: list[list[PacedStream]] = [[] for _ in range(slots)]
         self._next_slot = self._tick = self._streams = 0
         self._start = 0.0
 
@@ -103,13 +102,13 @@ class Wheel:
         self._streams += 1
         self._slots[self._next_slot].append(stream)
         # Stepping by 7 spreads neighbours: streams that arrive together do not speak in one burst.
-        self._next_slot = (self._next_slot + 7) % self.SLOTS
+        self._next_slot = (self._next_slot + 7) % len(self._slots)
 
     def _turn(self) -> None:
         due = int((self._loop.time() - self._start) * 1000)
         while self._tick < due:
             self._tick += 1
-            slot = self._tick % self.SLOTS
+            slot = self._tick % len(self._slots)
             streams = self._slots[slot]
             kept = [stream for stream in streams if stream.turn()]
             self._streams -= len(streams) - len(kept)
@@ -121,8 +120,8 @@ class Wheel:
 class Connection(asyncio.Protocol):
     """One keep-alive connection. Requests are answered in order; a paced stream ends before the next one is read."""
 
-    def __init__(self, stats: Stats, wheel: Wheel) -> None:
-        self._stats, self._wheel = stats, wheel
+    def __init__(self, stats: Stats, wheel: Wheel, slow: Wheel) -> None:
+        self._stats, self._wheel, self._slow = stats, wheel, slow
         self._buffer = b""
         self._paced: PacedStream | None = None
         self._late: Late | None = None
@@ -178,10 +177,14 @@ class Connection(asyncio.Protocol):
             self._transport.write(ANSWER)
             return
         self._stats.streams += 1
-        if path.startswith(b"/paced/"):
+        if path.startswith((b"/paced/", b"/held/")):
             asked = _EVENTS.search(data, end, stop)
             self._paced = PacedStream(self._transport.write, int(asked[1]) if asked else wire.EVENTS)
-            self._wheel.add(self._paced)
+            if path.startswith(b"/held/"):
+                self._paced.turn()
+                self._slow.add(self._paced)
+            else:
+                self._wheel.add(self._paced)
         else:
             self._transport.write(FAST_STREAM)
 
@@ -192,8 +195,8 @@ class Connection(asyncio.Protocol):
 
 async def serve(port: int) -> None:
     loop = asyncio.get_running_loop()
-    stats, wheel = Stats(), Wheel(loop)
-    server = await loop.create_server(lambda: Connection(stats, wheel), "127.0.0.1", port, backlog=2048)
+    stats, wheel, slow = Stats(), Wheel(loop, 1000 // wire.EVENTS_A_SECOND), Wheel(loop, 1000 * wire.HELD_INTERVAL)
+    server = await loop.create_server(lambda: Connection(stats, wheel, slow), "127.0.0.1", port, backlog=2048)
     async with server:
         await server.serve_forever()
 

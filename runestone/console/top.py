@@ -49,7 +49,7 @@ def live(remote: Remote, seconds: float = EVERY) -> None:
             try:
                 state, taken, problem = remote.ask(f"/admin/state?calls={room}"), monotonic(), ""
             except LookFailed as failure:
-                problem = failure.message
+                problem = str(failure)
             picture.update(_drawn(rich, view(state, before, taken - since), problem, room), refresh=True)
             if _pressed(seconds) in ("q", "Q", END):
                 return
