@@ -26,9 +26,8 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Self, TypeVar, cast
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 import orjson
@@ -37,69 +36,15 @@ import uvloop
 from bench import frames, process, wire
 from bench.load import Listener, Tally
 from bench.reader import BadReplyError
-from bench.run import Result, Spread
+from bench.run import Spread
+from bench.socket_run import GRACE, OPENS_WITHIN, Job, Outcome
 
-GRACE = 5.0
-"""Seconds for what is still to come after the window, and for streams to begin before it."""
-OPENS_WITHIN = 30.0
 _AT_ONCE = 100
 _GRAIN = 0.001
 _RAMP = 1.0  # seconds over which streams are begun
 _SLACK = 1.5  # seconds that streams last longer than ramp, warm-up and window
 _SETTLE = 0.3
 _AT = b'"chunk":"@'
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is held, and for how long. `watch` is the server's process, `provider` the provider's."""
-
-    kind: str
-    connections: int
-    seconds: float
-    url: str = ""
-    streams: int = 0
-    rate: int = 0
-    warm_up: float = 0.5
-    watch: int = 0
-    provider: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """`result` is the window: its units are pings, or events. Memory in MB: with the first one served, with all of
-    them open, at the end.
-
-    `whole` counts what was as it should be: pings answered, streams complete, streams that spoke in the window;
-    `apart` streams that had not begun when it opened, or were complete when it closed. `late` is how late the schedule
-    itself was; `load_busy` the load's and the provider's share of a core, in percent.
-    """
-
-    result: Result
-    opened: int
-    opening: float
-    whole: int
-    apart: int
-    memory: tuple[float, float, float]
-    load_busy: float
-    late: Spread | None = None
-
-    @classmethod
-    def read(cls, text: bytes) -> Self:
-        fields = orjson.loads(text)
-        fields["result"] = Result.read(orjson.dumps(fields["result"]))
-        fields["late"] = Spread(**fields["late"]) if fields["late"] else None
-        return cls(**fields)
-
-    @property
-    def kilobytes(self) -> float:
-        """Resident memory of one, in KB, when all were open."""
-        return (self.memory[1] - self.memory[0]) * 1024 / max(self.opened - 1, 1)
-
-    @property
-    def kilobytes_used(self) -> float:
-        """The same at the end of the run."""
-        return (self.memory[2] - self.memory[0]) * 1024 / max(self.opened - 1, 1)
 
 
 class Socket(asyncio.Protocol):
@@ -302,10 +247,12 @@ class Messages(Load):
 
 class Streams(Load):
     """`chat:stream`s on all connections. The window opens once each has spoken, or after the grace, and closes before
-    any is complete: where a machine is too busy for them to run side by side, `apart` says so.
+    any is complete: where a machine is too busy for them to run side by side, `apart` says so. Units are the events
+    that came in the window; ages are those of the events that the provider sent in it, whenever they came.
     """
 
     _silent = _heard = 0  # streams that have not spoken; events of all of them
+    _opened_at = _closed_at = 1 << 63  # the window, on the clock of the stamps
 
     async def run(self) -> None:
         job, tally = self.job, self.tally
@@ -321,7 +268,9 @@ class Streams(Load):
         await self._until(lambda: not self._silent, GRACE)
         await asyncio.sleep(job.warm_up)
         self.begin()
+        self._opened_at = time.monotonic_ns()
         await self._until(lambda: self.whole > 0, job.seconds)
+        self._closed_at = time.monotonic_ns()
         self.end()
         self.apart = self._silent + self.whole
         await self._until(lambda: self.whole == count, GRACE)
@@ -343,7 +292,7 @@ class Streams(Load):
         start = at + len(_AT)
         while True:
             sent = int(message[start : start + wire.STAMP_DIGITS])
-            if tally.open:
+            if self._opened_at <= sent < self._closed_at:
                 tally.latencies.append((now - sent) / 1e9)
             count += 1
             start += wire.STAMP_DIGITS + 1

@@ -26,7 +26,7 @@ from statistics import median
 
 from bench import servers, table, wire
 from bench.servers import Server, SetupError
-from bench.socket_load import GRACE, OPENS_WITHIN, Job, Outcome
+from bench.socket_run import GRACE, OPENS_WITHIN, Job, Outcome
 
 _SOCKETS = 10_000
 _MESSAGES = 2_000  # a second

@@ -68,8 +68,11 @@ class Bucket:
 
     def remaining(self, now: float) -> int:
         """Whole units that would be admitted at once now."""
-        free = self._period - self._used(now) + SLACK / 2  # half, so that rounding does not promise what wait() denies
-        return min(self.limit, max(0, math.floor(free / self._unit)))
+        free = self._period - self._used(now) + SLACK
+        units = min(self.limit, max(0, math.floor(free / self._unit)))
+        if units and self.wait(now, units) > 0:  # rounding must not promise what wait() denies
+            return units - 1
+        return units
 
     def reset(self, now: float) -> float:
         """Seconds until it is full, if nothing is taken."""
