@@ -131,6 +131,12 @@ class Call:
     deadline: float = float("inf")
     """When the whole call must be over, all attempts included."""
 
+    def watched(self) -> Progress:
+        """Where it says where it is, from now on: what is over in a moment never does."""
+        if self.progress is UNWATCHED:
+            self.progress = Progress()
+        return self.progress
+
     def rewrite(self, fields: JsonObject) -> None:
         """Asks something else, from here on: for middlewares, before anything was asked."""
         self.fields, self.body = fields, orjson.dumps(fields)

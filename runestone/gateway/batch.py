@@ -120,7 +120,7 @@ class Group:
             return await self._alone(call)
         item = Item(call, now, asyncio.get_running_loop().create_future())
         self._queue.append(item)
-        call.progress.stage = "batch"
+        call.watched().stage = "batch"
         self._look()
         try:
             return await item.answer

@@ -77,6 +77,7 @@ class Flight:
     """One provider call and those who listen. `land` takes it off the list of those that can be joined."""
 
     def __init__(self, call: Call, max_kept: int, land: Callable[[], object]) -> None:
+        call.watched()  # the copy tells where it is for the call, and for those that join
         self.call = copy(call)
         self._max_kept = max_kept
         self._may_land: Callable[[], object] | None = land

@@ -32,7 +32,7 @@ class Guard:
         if call.target is None:
             raise Unavailable("no target was chosen")
         watched = self._targets.of(call.target)
-        progress = call.progress
+        progress = call.watched()
         progress.target = call.target
         progress.attempts += 1
         began = perf_counter()

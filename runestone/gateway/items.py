@@ -91,6 +91,7 @@ async def _ask(call: Call, next: Next, asked: Sequence[object], fresh: list[Foun
         call.fingerprint = _together(call.items)
         return await next(call)
     wanted = [asked[place] for place in missing]
+    call.watched()
     own = copy(call)
     own.fields = embeddings.asking(call.fields, wanted)
     own.body = orjson.dumps(own.fields)

@@ -89,7 +89,7 @@ class LimitKeys:
         if limited is None:
             return await next(call)
         tokens = estimate_messages(call.fields) if limited.counts_tokens else 0
-        call.progress.stage = "limits"
+        call.watched().stage = "limits"
         await limited.admit(tokens)
         call.progress.stage = "gateway"
         try:

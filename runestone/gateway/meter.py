@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterable
 from time import perf_counter
 
-from runestone.core.call import Call, Progress
+from runestone.core.call import Call
 from runestone.core.record import CLIENT_CLOSED, Observer, Record
 from runestone.core.reply import Reply
 from runestone.core.summary import Summary
@@ -32,7 +32,6 @@ class Meter:
         self._calls = self.inflight.calls
 
     async def __call__(self, call: Call, next: Next) -> Reply:  # noqa: A002 - the shape's own word
-        call.progress = Progress()
         self._calls[call] = None
         try:
             reply = await next(call)
@@ -41,7 +40,7 @@ class Meter:
             raise
         call.head = perf_counter() - call.started - call.waited
         if reply.blocks is not None:
-            call.progress.stage = "streaming"
+            call.watched().stage = "streaming"
         reply.when_closed(lambda reply, error: self._observe(call, reply, error))
         return reply
 
@@ -72,9 +71,13 @@ class Meter:
             call.cache,
             call.trace,
         )
-        for observer in self._observers:
-            with self._tolerated:
-                observer(record)
+        observers = iter(self._observers)
+        is_told = False
+        while not is_told:
+            with self._tolerated:  # once for all of them, and again behind each that fails
+                for observer in observers:
+                    observer(record)
+                is_told = True
 
 
 def _outcome(reply: Reply | None, error: BaseException | None) -> tuple[int, str | None, str | None]:

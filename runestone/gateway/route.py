@@ -50,6 +50,7 @@ class Route:
         self._chance = chance
 
     async def __call__(self, call: Call, next: Next) -> Reply:  # noqa: A002
+        call.watched()  # copies are made from here on, and share it
         targets = self._names.resolve(call.model)
         way = self._ways.get(self._names.model(call.model))
         if way is not None:

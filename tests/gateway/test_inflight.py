@@ -70,7 +70,7 @@ async def test_a_call_that_was_answered_from_memory_names_who_said_it() -> None:
     own.target = Target("up", "m")
     (seen,) = inflight.oldest(1, NOW)
     assert (seen.target, seen.attempts) == (Target("up", "m"), 0)
-    own.progress.target = Target("other", "m")
+    own.watched().target = Target("other", "m")
     assert inflight.oldest(1, NOW)[0].target == Target("other", "m")
 
 
