@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     keys = commands.add_parser("keys", help="client keys").add_subparsers(required=True, metavar="COMMAND")
     new = keys.add_parser("new", help="print a fresh key once, and the lines for the configuration")
     new.add_argument("--name", default="my-app", help="what logs will call it")
+    new.add_argument("--admin", action="store_true", help="one that may use the admin endpoints")
     new.set_defaults(command=_new_key)
     add("version", "versions of the program and what it stands on", _version)
     return parser
@@ -177,6 +178,8 @@ def _new_key(arguments: argparse.Namespace) -> int:
     key = new_key()
     print(f"{key}\n\n# The key is shown this once. In runestone.toml:\n[[auth.keys]]")
     print(f'name = "{_toml_safe(arguments.name)}"\nsha256 = "{digest(key)}"')
+    if arguments.admin:
+        print("admin = true")
     return DONE
 
 

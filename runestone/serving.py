@@ -66,6 +66,8 @@ async def _serve(app: App, configuration: Configuration, ready: Callable[[str], 
         ready(f"{'https' if server.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}")
         if len(listeners) == 1 and configuration.websocket.enabled and configuration.websocket.port != 0:
             _log.info("port %d is taken: WebSockets are at port %d alone", SOCKETS, port)
+        for other in listeners[1:]:
+            _log.info("WebSockets are at port %d too", other.getsockname()[1])
         _settle_memory()
         await stop.wait()
         app.health.draining = True

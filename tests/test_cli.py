@@ -200,6 +200,13 @@ def test_a_new_key_is_printed_with_its_digest(capsys: pytest.CaptureFixture[str]
     assert key not in block
 
 
+def test_a_new_key_may_be_an_admins(capsys: pytest.CaptureFixture[str]) -> None:
+    """The lines say so."""
+    _, block = printed_key(capsys, "--admin")
+    (listed,) = tomllib.loads(block)["auth"]["keys"]
+    assert listed["admin"] is True
+
+
 @pytest.mark.parametrize("name", ["billing", 'quo"te\\', "two\nlines", "日本", "tab\t", "]]"])
 def test_the_printed_block_can_be_pasted(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever the name, the lines load, and the key is the one they list."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from runestone.middleware import Call, Forbidden, Next, Operation, Reply, answer, guard
 
-ALLOWED = frozenset({"fast", "gpt-4o-mini", "claude-haiku-4-5"})
+ALLOWED = frozenset({"simulated", "fast", "gpt-4o-mini", "claude-haiku-4-5"})
 
 
 @guard

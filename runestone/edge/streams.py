@@ -273,7 +273,7 @@ class Streams:
     def _find(self, request: web.Request) -> Held:
         held = self._held.get(request.match_info["id"])
         if held is None or not is_same(held.caller, request[VISIT].caller):
-            raise NotFound("there is no such stream here: it is over, or was another process's")
+            raise NotFound("there is no such stream here: it is over, was another process's, or never was")
         return held
 
     def _left(self, held: Held) -> None:

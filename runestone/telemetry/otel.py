@@ -32,7 +32,7 @@ MOST = 10_000
 """Records that wait to be made into spans."""
 PAUSE = 0.25
 """Seconds between two looks at the queue."""
-LAST_WORDS = 5.0
+LAST_WORDS = 2.0
 """Seconds that what waits at the end may take to be sent."""
 
 _SCOPE = InstrumentationScope("runestone", __version__)
@@ -102,8 +102,13 @@ class Otel:
     def close(self) -> None:
         """Sends what waits, for LAST_WORDS at most, and ends the threads."""
         self._over.set()
+        ending = threading.Thread(target=self._end, name="end of opentelemetry", daemon=True)
+        ending.start()
+        ending.join(LAST_WORDS)  # exporters try a dead collector again and again, and listen to no deadline
+
+    def _end(self) -> None:
         for thread in self._threads:
-            thread.join(LAST_WORDS)
+            thread.join()
         for processor in self._processors:
             processor.force_flush(int(LAST_WORDS * 1000))
             processor.shutdown()  # type: ignore[no-untyped-call]

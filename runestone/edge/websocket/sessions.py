@@ -73,7 +73,7 @@ class Sessions:
         waiting = self._away.get(identity)
         session = waiting[0] if waiting is not None else self._there.get(identity)
         if session is None or not is_same(session.caller, caller):
-            return "there is no such session here: it is over, or was another process's"
+            return "there is no such session here: it is over, was another process's, or never was"
         if last_seq > session.outbox.last:
             return f"'last_seq' is {last_seq}, and the session has sent {session.outbox.last} messages"
         missed = session.outbox.after(last_seq)
