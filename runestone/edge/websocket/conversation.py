@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from time import perf_counter
+from types import MappingProxyType
+from typing import Final
 
 import orjson
 
@@ -68,15 +70,6 @@ class Conversation:
         self._refusals = 0
         rate = house.limits.messages_per_second
         self._bucket = Bucket(rate, 1.0) if rate is not None else None
-        self._events: dict[str, Callable[[Message], None]] = {
-            "chat:stream": self._chat_stream,
-            "chat:message": self._chat_message,
-            "stream:control": self._stream_control,
-            "room:join": self._room_join,
-            "room:leave": self._room_leave,
-            "session:resume": self._session_resume,
-            "ping": self._ping,
-        }
 
     def greet(self) -> None:
         """The first message."""
@@ -104,12 +97,12 @@ class Conversation:
             rate = self._house.limits.messages_per_second
             self._refuse_or_close("rate_limited", f"more than {rate} messages a second", message.ref)
             return
-        handle = self._events.get(message.event)
+        handle = EVENTS.get(message.event)
         try:
             if handle is None:
-                session.refuse("unknown_event", f"'event' is one of {', '.join(self._events)}", message.ref)
+                session.refuse("unknown_event", f"'event' is one of {', '.join(EVENTS)}", message.ref)
             else:
-                handle(message)
+                handle(self, message)
         except Unreadable as error:
             session.refuse("bad_message", error.message, error.ref)
         self._is_fresh = self._is_fresh and message.event == "ping"
@@ -249,3 +242,16 @@ class Conversation:
         told = {"session_id": session.id, "replayed": len(missed), "received": session.received}
         session.tell("session:resumed", told, message.ref)
         session.free()
+
+
+EVENTS: Final[Mapping[str, Callable[[Conversation, Message], None]]] = MappingProxyType(
+    {
+        "chat:stream": Conversation._chat_stream,
+        "chat:message": Conversation._chat_message,
+        "stream:control": Conversation._stream_control,
+        "room:join": Conversation._room_join,
+        "room:leave": Conversation._room_leave,
+        "session:resume": Conversation._session_resume,
+        "ping": Conversation._ping,
+    }
+)

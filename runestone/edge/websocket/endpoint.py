@@ -92,6 +92,7 @@ class WebSockets:
             await self._traced(request, ws, head)
         finally:
             sessions.connections -= 1
+            ws._cancel_heartbeat()  # aiohttp forgets that where a client that leaves has cancelled its handler
         return ws
 
     async def _refuse(self, request: web.Request, ws: web.WebSocketResponse, code: int, reason: str) -> None:

@@ -129,6 +129,9 @@ class Socket:
         self._is_cut = True
         self._waiting.clear()
         self._protocol.when_writable = self._protocol.when_blocked = None
+        # These lead back to here: without them a closed connection is freed at once, and not when the collector comes.
+        self.when_free = None
+        self.close, self._cut = _close_nothing, _cut_nothing
         self._no_timer()
 
     def _go_on(self) -> None:
@@ -140,13 +143,22 @@ class Socket:
     def _end(self, reason: str) -> None:
         """A full socket takes no close frame either: the connection is ended below it."""
         if not self._is_cut:
+            cut = self._cut
             self.release()
             transport = self._protocol.transport
             if transport is not None:
                 transport.abort()
-            self._cut(reason)
+            cut(reason)
 
     def _no_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _close_nothing(code: int, reason: str) -> None:
+    """The connection is over."""
+
+
+def _cut_nothing(reason: str) -> None:
+    """The connection is over."""
