@@ -1,8 +1,8 @@
 """Traces and metrics by OpenTelemetry's own SDK, with its exporters; names are those of the GenAI semantic conventions
 (https://opentelemetry.io/docs/specs/semconv/gen-ai/).
 
-Calls leave their records in a bounded queue; a thread of our own makes spans and measurements of them, the SDK's
-threads send those. A collector that is slow or dead fills the queues, and what does not fit is counted: it costs
+Calls that are traced leave their records in a bounded queue; a thread of our own makes spans of them, the SDK's threads
+send those. A collector that is slow or dead fills the queues, and what does not fit is counted: it costs
 nothing else.
 Rule: imported only where something is exported: the SDK is a third of a second and ten megabytes.
 """
@@ -77,7 +77,7 @@ class Otel:
         self._processors = [BatchSpanProcessor(exporter) for exporter in self._exporters]
         self._metrics = list(metrics)
         self._measurements = Measurements(label)
-        self._waiting: deque[tuple[Record | None, Trace | None, int]] = deque()
+        self._waiting: deque[tuple[Record | None, Trace, int]] = deque()
         self._dropped = 0
         self._over = threading.Event()
         works = [self._work, *([self._send_metrics] if self._metrics else [])]
@@ -92,7 +92,9 @@ class Otel:
         return self._dropped + sum(exporter.failed for exporter in self._exporters)
 
     def __call__(self, record: Record) -> None:
-        if self._metrics or record.trace is not None:
+        if self._metrics:
+            self._measurements.note(record)  # here: a thread that wakes up for it costs the loop more
+        if record.trace is not None:
             self._put(record, record.trace)
 
     def connection(self, trace: Trace) -> None:
@@ -115,7 +117,7 @@ class Otel:
         for exporter in self._metrics:
             exporter.shutdown(int(LAST_WORDS * 1000))
 
-    def _put(self, record: Record | None, trace: Trace | None) -> None:
+    def _put(self, record: Record | None, trace: Trace) -> None:
         if len(self._waiting) >= MOST:
             self._dropped += 1
         else:
@@ -125,12 +127,8 @@ class Otel:
         while True:
             is_over = self._over.wait(PAUSE)
             while self._waiting:
-                record, trace, now = self._waiting.popleft()
-                if record is not None and self._metrics:
-                    self._measurements.note(record)
-                if trace is not None:
-                    self._take(record, trace, now)
-                    sleep(0)  # gives way to the loop, whose thread waits for the interpreter
+                self._take(*self._waiting.popleft())
+                sleep(0)  # gives way to the loop, whose thread waits for the interpreter
             if is_over:
                 return
 
