@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import aiohttp
@@ -13,6 +14,7 @@ from runestone.app import build
 from runestone.config.load import load
 from runestone.errors import ConfigurationError
 from runestone.middleware import Call, Next, Reply, guard, observer
+from runestone.wiring import pipelines
 from tests.conftest import StartGateway, StartProvider
 from tests.flows.drill import ADMIN, ENVIRON, answer
 from tests.gateway import relay
@@ -200,6 +202,18 @@ def test_what_cannot_be_is_refused_at_the_start(told: str, fault: str, tmp_path:
     with pytest.raises(ConfigurationError) as refused:
         build(load(file, {}))
     assert any(line.startswith("configuration:pipelines.default: ") and fault in line for line in refused.value.faults)
+
+
+def test_an_entry_point_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the group `runestone.middlewares`, as an installed package declares it."""
+    point = EntryPoint("rules", "house_rules:house_rules", "runestone.middlewares")
+    monkeypatch.setattr(pipelines, "entry_points", lambda group: [point] if group == point.group else [])
+    file = tmp_path / "runestone.toml"
+    file.write_text('[pipelines]\ndefault = ["meter", "rules", "..."]\n')
+    build(load(file, {}))
+    file.write_text('[pipelines]\ndefault = ["meter", "rule", "..."]\n')
+    with pytest.raises(ConfigurationError, match="did you mean 'rules'"):
+        build(load(file, {}))
 
 
 def test_the_admin_key_cannot_be_left_out(tmp_path: Path) -> None:
