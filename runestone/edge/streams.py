@@ -30,7 +30,7 @@ from runestone.dialects.sse import Cutter
 from runestone.edge.event_stream import EVENTS, GRACE, EventStream
 from runestone.edge.request import VISIT
 from runestone.edge.running import Running, shutting_down
-from runestone.errors import BadRequest, NotFound, ProviderError, RunestoneError, Unavailable
+from runestone.errors import BadRequest, InternalError, NotFound, ProviderError, RunestoneError, Unavailable
 
 Start = Callable[[str, Coroutine[object, object, None]], asyncio.Task[None]]
 ID = "x-runestone-stream-id"
@@ -209,7 +209,9 @@ class Streams:
         held = Held(call, reply, reply.blocks, self._terms.max_kept, self._running)
         self._held[held.id] = held
         task = self._tasks[held.id] = self._start(f"stream {call.id}", held.run())
-        task.add_done_callback(lambda task: held.finish(None, cancelled=task.cancelled()))
+        # One that has ended by itself has said so; what is left was cancelled, or is our own fault.
+        fault = InternalError(f"internal error; the request id is {call.id}")
+        task.add_done_callback(lambda task: held.finish(fault, cancelled=task.cancelled()))
         return held
 
     async def show(self, request: web.Request) -> web.StreamResponse:

@@ -44,7 +44,7 @@ class _Inner:
 
 
 class Timed:
-    """A stage that is called `name` in metrics and `span` in traces; `seconds` is told its time."""
+    """A stage, called `span` in traces; `seconds` is told the time it took by itself."""
 
     def __init__(self, stage: Stage, span: str, seconds: Callable[[float], None]) -> None:
         self._stage = stage
@@ -70,7 +70,7 @@ class Timed:
                 call.span = outer
 
 
-class Asked:
+class TracedSend:
     """The end of the chain, traced: one request to a provider, from its begin to the end of its answer."""
 
     def __init__(self, send: Next) -> None:

@@ -57,9 +57,9 @@ INSTRUMENTS: Mapping[str, Instrument] = MappingProxyType(
     }
 )
 
-Labels = tuple[str, str, str, str, str]
-"""Operation, provider, model, error, kind of token; "" where there is none."""
-_NAMES = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "error.type", "gen_ai.token.type")
+Labels = tuple[str, str, str, str]
+"""Operation, provider, model, error ("" where there is none)."""
+_NAMES = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "error.type")
 
 
 class Series(Buckets):
@@ -78,37 +78,68 @@ class Series(Buckets):
         self.most = max(self.most, value)
 
 
+class _Kind:
+    """What is measured of calls with the same labels."""
+
+    __slots__ = ("each", "first", "input", "operation", "output", "request")
+
+    def __init__(self) -> None:
+        self.request, self.operation = Series(_SECONDS), Series(_SECONDS)
+        self.first, self.each = Series(_FIRST), Series(_EACH)
+        self.input, self.output = Series(_TOKENS), Series(_TOKENS)
+
+    def all(self) -> tuple[tuple[str, str, Series], ...]:
+        """(instrument, kind of token, what was measured)."""
+        return (
+            (REQUEST, "", self.request),
+            (OPERATION, "", self.operation),
+            (FIRST, "", self.first),
+            (EACH, "", self.each),
+            (TOKENS, "input", self.input),
+            (TOKENS, "output", self.output),
+        )
+
+
 class Measurements:
     """What has been measured since the start. `label` bounds what a model may be called."""
 
     def __init__(self, label: Callable[[Record], str]) -> None:
         self._label = label
         self._since = time_ns()
-        self._series: dict[tuple[str, Labels], Series] = {}
+        self._kinds: dict[Labels, _Kind] = {}
 
     def note(self, record: Record) -> None:
         """Measures one call."""
-        operation, provider = OPERATIONS[record.operation], record.provider or "none"
-        model, error = self._label(record), record.error or ""
-        here: Labels = (operation, provider, model, error, "")
-        self._observe(REQUEST, here, record.duration)
+        labels: Labels = (
+            OPERATIONS[record.operation],
+            record.provider or "none",
+            self._label(record),
+            record.error or "",
+        )
+        kind = self._kinds.get(labels)
+        if kind is None:
+            kind = self._kinds[labels] = _Kind()
+        kind.request.observe(record.duration)
         if record.attempts:
-            self._observe(OPERATION, here, record.waited)
-        output = record.summary.output_tokens
+            kind.operation.observe(record.waited)
+        summary = record.summary
         if record.first_token is not None:
-            self._observe(FIRST, here, record.first_token)
-            if output is not None and output > 1:
-                self._observe(EACH, here, (record.duration - record.first_token) / (output - 1))
+            kind.first.observe(record.first_token)
+            if summary.output_tokens is not None and summary.output_tokens > 1:
+                kind.each.observe((record.duration - record.first_token) / (summary.output_tokens - 1))
         if record.cache not in FREE:
-            for kind, count in (("input", record.summary.input_tokens), ("output", output)):
-                if count:
-                    self._observe(TOKENS, (operation, provider, model, "", kind), count)
+            if summary.input_tokens:
+                kind.input.observe(summary.input_tokens)
+            if summary.output_tokens:
+                kind.output.observe(summary.output_tokens)
 
     def data(self, resource: Resource, scope: InstrumentationScope) -> MetricsData:
         """All of it, as exporters take it."""
         now, points = time_ns(), {name: list[HistogramDataPoint]() for name in INSTRUMENTS}
-        for (name, labels), series in list(self._series.items()):
-            points[name].append(_point(labels, series, self._since, now))
+        for labels, kind in list(self._kinds.items()):
+            for name, token, series in kind.all():
+                if any(series.counts):
+                    points[name].append(_point(labels, token, series, self._since, now))
         metrics = [
             Metric(name, told.text, told.unit, Histogram(points[name], AggregationTemporality.CUMULATIVE))
             for name, told in INSTRUMENTS.items()
@@ -116,15 +147,11 @@ class Measurements:
         ]
         return MetricsData([ResourceMetrics(resource, [ScopeMetrics(scope, metrics, "")], "")])
 
-    def _observe(self, name: str, labels: Labels, value: float) -> None:
-        series = self._series.get((name, labels))
-        if series is None:
-            series = self._series[name, labels] = Series(INSTRUMENTS[name].bounds)
-        series.observe(value)
 
-
-def _point(labels: Labels, series: Series, since: int, now: int) -> HistogramDataPoint:
+def _point(labels: Labels, token: str, series: Series, since: int, now: int) -> HistogramDataPoint:
     told = {name: value for name, value in zip(_NAMES, labels, strict=True) if value}
+    if token:
+        told["gen_ai.token.type"] = token
     counts = series.counts.copy()
     return HistogramDataPoint(
         told, since, now, sum(counts), series.total, counts, series.bounds, series.least, series.most

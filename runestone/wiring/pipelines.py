@@ -23,7 +23,7 @@ from runestone.gateway.contents import Contents
 from runestone.gateway.middleware import Guard, Watcher
 from runestone.gateway.pipeline import Next, Stage, compose
 from runestone.gateway.pipelines import Chain, Pipelines
-from runestone.gateway.timed import LOOKUP, Asked, Timed
+from runestone.gateway.timed import LOOKUP, Timed, TracedSend
 from runestone.middleware import OPEN
 from runestone.telemetry.tracer import Tracer
 
@@ -69,7 +69,7 @@ def pipelines_of(settings: Settings, built_in: Mapping[str, Sequence[Stage]], se
         ]
         if tracer is not None and tracer.content:
             watched.insert(1, Contents())  # inside the meter, whose record closes the trace
-        return Chain(compose([stage for _, stage in stages], send), compose(watched, Asked(send)))
+        return Chain(compose([stage for _, stage in stages], send), compose(watched, TracedSend(send)))
 
     default = chain("default", settings.default or (REST,))
     streaming, cached = chain("streaming", settings.streaming), chain("cached", settings.cached)

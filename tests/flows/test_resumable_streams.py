@@ -15,6 +15,7 @@ import openai
 import orjson
 import pytest
 
+from runestone.core.event_log import EventLog
 from tests.conftest import StartGateway, StartProvider, settled, until
 from tests.flows.drill import client, scrape
 from tests.flows.talk import Flood, Speaker, question
@@ -741,3 +742,25 @@ async def test_a_draining_gateway_tells_readers(provider: StartProvider, tmp_pat
     assert b'"service_unavailable"' in rest
     assert rest.count(b'"error"') == 1
     await until(lambda: up.open == 0)
+
+
+async def test_our_own_fault_is_no_clean_end(
+    gateway: StartGateway, provider: StartProvider, many: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody foresaw, in the middle of a stream: an error event with the request's id and nothing else."""
+    speaker = Speaker()
+    up = await provider(speaker.script)
+    gate = await gateway(relay(up.url), ENVIRON)
+    async with begun(many, gate) as response:
+        await read_to(response, ROLE)
+
+        def fails(self: EventLog, event: bytes) -> None:
+            monkeypatch.undo()
+            raise KeyError("a secret")
+
+        monkeypatch.setattr(EventLog, "put", fails)
+        speaker.say("one", "a")
+        rest = await response.read()
+    assert b"internal error; the request id is " in rest
+    assert b"secret" not in rest
+    assert b"[DONE]" not in rest

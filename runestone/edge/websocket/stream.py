@@ -13,6 +13,7 @@ is told.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
@@ -39,7 +40,7 @@ from runestone.errors import (
 Gateway = Callable[[Call], Awaitable[Reply]]
 
 
-class Asked:
+class Asked(ABC):
     """What a stream and a whole answer share: a task that does the work, and an end that is told whatever becomes of
     it, also when it was cancelled before it could begin.
     """
@@ -68,6 +69,7 @@ class Asked:
         """See Work."""
         self.cancel()
 
+    @abstractmethod
     def wake(self) -> None:
         """See Work."""
 
@@ -79,13 +81,13 @@ class Asked:
         except RunestoneError as error:
             self._failure = error
 
+    @abstractmethod
     async def _tell_all(self, reply: Reply) -> RunestoneError | None:
         """Tells the answer and closes the reply; why it is not whole, or None."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _tell_end(self, failure: RunestoneError | None, *, cancelled: bool) -> None:
         """Says what became of it."""
-        raise NotImplementedError
 
     def _over(self, task: asyncio.Task[None]) -> None:
         is_cut = task.cancelled() and self._running.is_cut
@@ -96,6 +98,9 @@ class Asked:
 
 class Answer(Asked):
     """One `chat:message`."""
+
+    def wake(self) -> None:
+        """See Work: it waits for nobody."""
 
     async def _tell_all(self, reply: Reply) -> RunestoneError | None:
         failure: RunestoneError | None = None
