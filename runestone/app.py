@@ -1,38 +1,31 @@
 """Builds every object from a configuration: the only module that knows all rings.
 
-Rule: nobody imports this but cli.py, serving.py and tests; everything is handed over by keyword, nothing is looked up.
+    build(configuration)           the first: everything
+    build(configuration, before)   a reload: what outlives it is taken from `before`, and changed by `take_over` alone
+
+Rule: nobody imports this but cli.py, reload.py, serving/ and tests; everything is handed over by keyword, nothing is
+looked up.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
-from aiohttp import web
-from aiohttp.typedefs import Middleware
+from aiohttp.web import Application
 
 from runestone.config.schema import Configuration
 from runestone.config.schema import Pool as PoolSettings
 from runestone.control import Control
 from runestone.core.budget import Budget
 from runestone.core.names import Names
+from runestone.core.record import Observer
 from runestone.core.upstream import Upstream
-from runestone.edge.admin import Admin, CacheAdmin
-from runestone.edge.batch import Batches
-from runestone.edge.calls import Calls
-from runestone.edge.cors import Cors
-from runestone.edge.health import Health
-from runestone.edge.middleware.authenticate import Authenticate
-from runestone.edge.middleware.rescue import Rescue
-from runestone.edge.models import Models
-from runestone.edge.refused import Refused
-from runestone.edge.routes import application, routes
 from runestone.edge.running import Running
-from runestone.edge.stamp import Stamp
-from runestone.edge.telemetry import Metrics as MetricsEndpoint
 from runestone.gateway.access import Access
 from runestone.gateway.continuation import Continue
 from runestone.gateway.fallback import Fallback
@@ -41,132 +34,218 @@ from runestone.gateway.hedge import Hedge
 from runestone.gateway.limits import LimitKeys
 from runestone.gateway.meter import Meter
 from runestone.gateway.pipeline import Stage
+from runestone.gateway.pipelines import Pipelines
 from runestone.gateway.refresh import Refresher
 from runestone.gateway.route import Route
 from runestone.gateway.send import Send
 from runestone.gateway.targets import Targets
 from runestone.providers.http import HttpProvider
-from runestone.tasks import Supervisor, spawn
+from runestone.tasks import Supervisor
+from runestone.telemetry.costs import Costs
 from runestone.telemetry.logs import CallLog
 from runestone.telemetry.metrics import Metrics
-from runestone.telemetry.tail import Tail
 from runestone.wiring.cache_control import CacheControl, cache_control_of
 from runestone.wiring.caching import Caching, batch_stages, cache_stages, caching_of
-from runestone.wiring.keys import key_ring_of, limits_of
-from runestone.wiring.pipelines import Watch, admin_of, pipelines_of
+from runestone.wiring.endpoints import Parts, endpoints_of
+from runestone.wiring.keys import limits_of, revoked_by
+from runestone.wiring.lasting import Lasting, Now, lasting_of
+from runestone.wiring.pipelines import Watch, pipelines_of
 from runestone.wiring.prices import costs_of
-from runestone.wiring.providers import listers_of, pools_of, traits_of, upstreams_of
+from runestone.wiring.providers import pools_of, traits_of, upstreams_of
 from runestone.wiring.routing import candidate_of, model_names, resilience_of, targets_of, ways_of
-from runestone.wiring.state import log_samples, watching_of
-from runestone.wiring.streams import Live, live_of
+from runestone.wiring.streams import Live
 from runestone.wiring.telemetry import Following, following_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, kw_only=True)
 class App:
-    """What was built: the aiohttp application, and what must be opened and closed with it."""
+    """What one configuration made: the aiohttp application, and what must be opened and closed with it. `admin` is the
+    application of the admin listener, None where there is none.
+    """
 
-    web: web.Application
-    health: Health
-    running: Running
+    configuration: Configuration
+    web: Application
+    admin: Application | None
+    gateway: Pipelines
     upstreams: dict[str, Upstream]
     control: Control
+    targets: Targets
+    limits: LimitKeys
     pools: dict[str, PoolSettings]
-    tasks: Supervisor
     caching: Caching
     cache: CacheControl
-    live: Live
     following: Following
-    metrics: Metrics
+    meter: Meter
+    costs: Costs
+    names: Names
+    lasting: Lasting
+    before: App | None = None
+    """The one in force, until this one takes over."""
+    tending: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """What looks after the providers that have connections."""
+
+    @property
+    def running(self) -> Running:
+        """The calls that run."""
+        return self.lasting.running
+
+    @property
+    def tasks(self) -> Supervisor:
+        """Who owns the background tasks."""
+        return self.lasting.tasks
+
+    @property
+    def live(self) -> Live:
+        """WebSockets and streams that can be rejoined."""
+        return self.lasting.live
+
+    @property
+    def metrics(self) -> Metrics:
+        """What is counted."""
+        return self.lasting.metrics
 
     async def start(self) -> None:
-        """Fills the cache, opens the providers, and begins to look after them."""
-        await self.following.start()
+        """The first configuration's: fills the cache, opens the providers, and begins to look after them."""
+        self.tasks.keep("heartbeat", self.lasting.heartbeat.run)
+        await self.open()
         await self.cache.start()
-        self.tasks.start("prices", self.metrics.costs.load())
-        for name, upstream in self.upstreams.items():
-            await upstream.start()
-            if isinstance(upstream, HttpProvider):
-                pool = self.pools[name]
-                checked = partial(self.control.checked, name)
-                work = upstream.tend(pool.warmup, pool.health_check_interval, checked)
-                self.tasks.start(f"tend {name}", work)
+        self.take_over()
 
-    async def close(self) -> None:
-        """Ends every session, task and connection, and keeps what the next run can use."""
+    async def open(self) -> None:
+        """Opens what is not open yet."""
+        if self.before is None or self.following is not self.before.following:
+            await self.following.start()
+        for name, upstream in self.upstreams.items():
+            if self.before is None or self.before.upstreams.get(name) is not upstream:
+                await upstream.start()
+                await asyncio.sleep(0)  # certificates are read here, while calls run
+
+    def take_over(self) -> None:
+        """From now on this configuration is the one in force. Changes all that outlives a reload, at once."""
+        lasting, before = self.lasting, self.before
+        lasting.now = Now(self.control, self.caching, self.following)
+        lasting.heartbeat.limit = self.configuration.server.stuck_after
+        lasting.metrics.adopt(self.names.names(), self.costs)
+        self.tasks.start("prices", self.costs.load())
+        for name, upstream in self.upstreams.items():
+            if before is not None and before.upstreams.get(name) is upstream:
+                if name in before.tending:
+                    self.tending[name] = before.tending[name]
+            elif isinstance(upstream, HttpProvider):
+                pool = self.pools[name]
+                tend = partial(upstream.tend, pool.warmup, pool.health_check_interval, partial(self._checked, name))
+                self.tending[name] = self.tasks.keep(f"tend {name}", tend)
+        if before is not None:
+            lasting.live.adopt(self.configuration, self.gateway, self.following)
+            lasting.live.sessions.revoke(revoked_by(before.configuration.auth, self.configuration.auth))
+        self.before = None
+
+    async def follow(self, before: App) -> None:
+        """After `take_over`: the cache goes on under these rules."""
+        await self.cache.follow(before.cache)
+
+    def is_busy(self, after: App) -> bool:
+        """Whether connections are in use to a provider that `after` does not use."""
+        return any(
+            isinstance(upstream, HttpProvider) and (upstream.pool.active or upstream.pool.waiting)
+            for name, upstream in self.upstreams.items()
+            if after.upstreams.get(name) is not upstream
+        )
+
+    async def retire(self, after: App) -> None:
+        """Closes what `after`, which has taken over, does not use. No call of this configuration may run any more."""
+        for name, upstream in self.upstreams.items():
+            if after.upstreams.get(name) is not upstream:
+                if name in self.tending:
+                    self.tending[name].cancel()
+                await upstream.close()
+        if self.following is not after.following:
+            await self.following.close()
+
+    async def close(self, *, keep: bool = True) -> None:
+        """Ends every session, task and connection; keeps what the next run can use, unless that runs already."""
         self.live.sessions.close()
         await self.tasks.close()
-        await self.cache.close()
+        if keep:
+            await self.cache.save()
         for upstream in self.upstreams.values():
             await upstream.close()
         await self.following.close()
 
+    def _checked(self, provider: str, is_well: bool) -> None:
+        self.lasting.now.control.checked(provider, is_well)  # targets are others after a reload, the provider may stay
 
-def build(configuration: Configuration) -> App:
-    """Every object of the gateway, wired; nothing is opened yet. Raises ConfigurationError."""
-    upstreams = upstreams_of(configuration)
+
+def build(configuration: Configuration, before: App | None = None) -> App:
+    """Every object of the gateway, wired; nothing is opened yet, and nothing of `before` is changed. Raises
+    ConfigurationError.
+    """
+    lasting = before.lasting if before is not None else lasting_of(configuration)
+    upstreams = upstreams_of(configuration, (before.configuration, before.upstreams) if before is not None else None)
     names = model_names(configuration)
-    targets = targets_of(configuration)
+    targets = _targets(configuration, upstreams, before)
     control = Control(upstreams, targets)
-    caching = caching_of(configuration, names)
-    cache = cache_control_of(configuration, caching, names)
-    tasks, running = Supervisor(), Running()
+    caching = caching_of(configuration, names, before.caching if before is not None else None)
+    limits = limits_of(configuration.auth, before.limits if before is not None else None)
+    following = before.following if before is not None and _is_told_alike(configuration, before) else None
+    following = following or following_of(configuration.telemetry, names.names())
+    metrics = lasting.metrics
+    observers: list[Observer] = [metrics, CallLog(metrics.cost_of), lasting.tail]
+    meter = Meter([*observers, *([following] if following.tracer is not None else [])], lasting.inflight)
     access = Access(tuple(key.models for key in configuration.auth.keys))
-    limits = limits_of(configuration.auth)
-    following = following_of(configuration.telemetry, names.names())
-    metrics = Metrics(
-        names.names(),
-        lambda: (*control.samples(), *caching.samples(), *live.samples(), *following.samples(), *log_samples()),
-        costs_of(configuration),
-    )
-    tail = Tail(metrics.costs.of)
-    meter = Meter([metrics, CallLog(metrics.costs.of), tail, *([following] if following.tracer is not None else [])])
     keys = _keys(configuration, access, limits)
     stages: dict[str, Sequence[Stage]] = {
         "meter": [meter],
         **keys,
-        **cache_stages(configuration, caching, Refresher(tasks.start, [meter, *chain(*keys.values())])),
+        **cache_stages(configuration, caching, Refresher(lasting.tasks.start, [meter, *chain(*keys.values())])),
         **batch_stages(configuration, names, metrics.batched),
         **_walks(configuration, names, targets, metrics),
     }
     watch = Watch(seconds=metrics.middleware, failed=metrics.middleware_failed, tracer=following.tracer)
-    send = Send(upstreams, traits_of(configuration))
-    gateway = pipelines_of(configuration.pipelines, stages, send, watch)
-    live = live_of(
-        configuration, gateway, running=running, start=tasks.start, refused=metrics.refused, following=following
+    gateway = pipelines_of(configuration.pipelines, stages, Send(upstreams, traits_of(configuration)), watch)
+    if before is None:
+        lasting.begin(configuration, Now(control, caching, following), gateway)
+    cache = cache_control_of(configuration, caching, names)
+    parts = Parts(gateway, names, access, limits, control, caching, cache, upstreams)
+    web, admin = endpoints_of(configuration, parts, lasting)
+    return App(
+        configuration=configuration,
+        web=web,
+        admin=admin,
+        gateway=gateway,
+        upstreams=upstreams,
+        control=control,
+        targets=targets,
+        limits=limits,
+        pools=pools_of(configuration, upstreams),
+        caching=caching,
+        cache=cache,
+        following=following,
+        meter=meter,
+        costs=costs_of(configuration),
+        names=names,
+        lasting=lasting,
+        before=before,
     )
-    cors = Cors(configuration.server.cors_origins) if configuration.server.cors_origins else None
-    stamp = Stamp(limits.headers, cors)
-    refused, health = Refused(metrics.refused), Health(providers=len(upstreams))
-    total, max_body = configuration.routing.timeouts.total, configuration.server.max_body
-    table = routes(
-        Calls(gateway, max_body=max_body, total=total, running=running, streams=live.streams, stamp=stamp),
-        Batches(
-            gateway,
-            max_body=max_body,
-            total=total,
-            concurrency=configuration.batch.max_concurrency,
-            running=running,
-            spawn=spawn,
-            refused=refused,
-        ),
-        Models(names, access, listers_of(configuration, upstreams)),
-        health,
-        MetricsEndpoint(metrics),
-        Admin(control.providers, control.act),
-        CacheAdmin(cache, max_body=max_body),
-        live.streams,
-        live.sockets,
-        live.module,
-        admin_of(configuration.pipelines),
-        watching_of(meter.inflight, control.providers, caching, live, tail),
+
+
+def _targets(configuration: Configuration, upstreams: dict[str, Upstream], before: App | None) -> Targets:
+    """What is known of targets goes on where their provider does, and is judged as it was."""
+    if before is None:
+        return targets_of(configuration)
+    old = before.configuration
+    is_judged_alike = configuration.breaker == old.breaker
+    is_judged_alike &= configuration.routing.adaptive_concurrency == old.routing.adaptive_concurrency
+    kept = {name for name, upstream in upstreams.items() if before.upstreams.get(name) is upstream}
+    return targets_of(configuration, before.targets, kept if is_judged_alike else ())
+
+
+def _is_told_alike(configuration: Configuration, before: App) -> bool:
+    """Whether traces and export need not change: names become labels there too."""
+    return (
+        configuration.telemetry == before.configuration.telemetry
+        and before.names.names() == model_names(configuration).names()
     )
-    middlewares: list[Middleware] = [Rescue(refused), Authenticate(key_ring_of(configuration.auth))]
-    if cors is not None:
-        middlewares.insert(1, cors)
-    app = application(table, middlewares, max_body=max_body, stamp=stamp)
-    pools = pools_of(configuration, upstreams)
-    return App(app, health, running, upstreams, control, pools, tasks, caching, cache, live, following, metrics)
 
 
 def _keys(configuration: Configuration, access: Access, limits: LimitKeys) -> dict[str, Sequence[Stage]]:

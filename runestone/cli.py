@@ -19,16 +19,17 @@ from pathlib import Path
 import uvloop
 
 from runestone import __version__
+from runestone.config.kinds import Port
 from runestone.config.load import DEFAULT_FILE, SIMULATED, load
 from runestone.config.reader import Faults, Reader
 from runestone.config.render import render
-from runestone.config.schema import Configuration, Port
+from runestone.config.schema import Configuration
 from runestone.console.remote import LookFailed, Remote
 from runestone.console.tail import tail
 from runestone.console.top import live, once
 from runestone.core.keys import digest, new_key
 from runestone.errors import ConfigurationError
-from runestone.serving import serve
+from runestone.serving.process import serve
 from runestone.telemetry import logs
 from runestone.wiring.routing import model_names
 
@@ -105,8 +106,13 @@ def _secret(reference: str) -> str:
 def _serve(arguments: argparse.Namespace) -> int:
     folder = (arguments.config or DEFAULT_FILE).resolve().parent
     sys.path.insert(0, str(folder))  # middlewares may stand beside the configuration that names them
-    configuration = _overridden(load(arguments.config, os.environ), arguments)
+
+    def read() -> Configuration:
+        return _overridden(load(arguments.config, os.environ), arguments)
+
+    configuration = read()
     server, log = configuration.server, configuration.log
+    file = arguments.config or DEFAULT_FILE
     with logs.set_up(log.level, log.format, log.buffer) as written:
 
         def ready(address: str) -> None:
@@ -115,7 +121,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(serve(configuration, ready=ready))
+                runner.run(serve(configuration, load=read, file=file if file.exists() else None, ready=ready))
         except OSError as error:
             reason = error.strerror or error.__class__.__name__
             written.say(f"runestone: cannot serve on {server.host}:{server.port}: {reason}")

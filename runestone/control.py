@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from time import perf_counter
 
+from runestone.core.breaker import State
 from runestone.core.buckets import Buckets
 from runestone.core.json import JsonObject
 from runestone.core.upstream import Upstream
 from runestone.errors import BadRequest, NotFound
-from runestone.gateway.targets import Targets, Watched
+from runestone.gateway.targets import ANY, Targets, Watched
 from runestone.providers.http import HttpProvider
 
 Sample = tuple[str, dict[str, str], float | Buckets]
@@ -28,6 +29,9 @@ class Control:
     def __init__(self, upstreams: Mapping[str, Upstream], targets: Targets) -> None:
         self._upstreams = upstreams
         self._targets = targets
+
+    def __len__(self) -> int:
+        return len(self._upstreams)
 
     def providers(self) -> JsonObject:
         """Every pool, credential, breaker, limit and score."""
@@ -49,6 +53,44 @@ class Control:
                     watched.breaker.reset(perf_counter())
         upstream.draining = verb == "drain"
         return self._describe(name, upstream)
+
+    def unable(self) -> dict[str, str]:
+        """The providers that can take no call now, and why, in words."""
+        now = perf_counter()
+        told = {name: self._why_not(name, upstream, now) for name, upstream in self._upstreams.items()}
+        return {name: why for name, why in told.items() if why}
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with single targets and credentials, in words; the provider may serve all the same."""
+        now = perf_counter()
+        for watched in self._targets:
+            rests = _rest(watched, now)
+            if rests:
+                yield f"{watched.target} has failed too often and rests for {rests:.0f} s"
+            elif watched.health.has_failed_check(now):
+                yield f"{watched.target.provider} does not answer its health check"
+        for name, upstream in self._upstreams.items():
+            if isinstance(upstream, HttpProvider):
+                for credential in upstream.credentials.all:
+                    if credential.rests_until > now:
+                        rest = credential.rests_until - now
+                        yield f"credential {credential.index} of {name} was {credential.reason}: rests for {rest:.0f} s"
+                if upstream.pool.waiting:
+                    yield f"{upstream.pool.waiting} calls wait for a connection to {name}"
+
+    def _why_not(self, name: str, upstream: Upstream, now: float) -> str:
+        if isinstance(upstream, HttpProvider):
+            if upstream.draining:
+                return f"{name} is drained by an operator"
+            if upstream.credentials.all and not upstream.credentials.has_other(now):
+                return f"every credential of {name} rests"
+        own = [watched for watched in self._targets.of_provider(name) if watched.target.model != ANY]
+        # The state that unlisted models share says nothing where all calls go to listed ones.
+        asked = own or list(self._targets.of_provider(name))
+        rests = [_rest(watched, now) for watched in asked]
+        if all(rests):
+            return f"every target of {name} has failed too often; the next try is in {min(rests):.0f} s"
+        return ""
 
     def checked(self, provider: str, is_well: bool) -> None:
         """An active health check has answered."""
@@ -94,6 +136,12 @@ class Control:
                 for credential in upstream.credentials.all
             ]
         return described
+
+
+def _rest(watched: Watched, now: float) -> float:
+    """Seconds until its breaker lets a call through; 0.0 where it would."""
+    breaker = watched.breaker
+    return breaker.retry_after(now) if breaker is not None and breaker.state is State.OPEN else 0.0
 
 
 def _target(watched: Watched) -> JsonObject:

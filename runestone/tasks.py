@@ -1,16 +1,30 @@
 """The only place that creates tasks: each has a name, an owner, and an end that is waited for.
 
-Rule: a task that fails is logged by name; it never takes the server along.
+    start   runs something once; what fails is logged by its name
+    keep    runs something that shall always run: what fails is begun again after a pause, and counted
+    spawn   belongs to who calls it
+
+Rule: a task that fails never takes the server along.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+import random
+from collections.abc import Callable, Coroutine, Iterator
+from time import monotonic
 from typing import TypeVar
 
+from runestone.core.backoff import delay
+
 T = TypeVar("T")
+Work = Coroutine[object, object, None]
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds before what has failed once, and again and again, is begun anew; with jitter."""
+WELL = 60.0
+"""Seconds after which a failure is taken for a first one."""
 
 _log = logging.getLogger("runestone.tasks")
 
@@ -18,16 +32,30 @@ _log = logging.getLogger("runestone.tasks")
 class Supervisor:
     """Owns the tasks it starts; `close` ends them all."""
 
-    def __init__(self) -> None:
+    def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._restarts: dict[str, int] = {}
+        self._failing: set[str] = set()
+        self._chance = chance
 
-    def start(self, name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    def start(self, name: str, work: Work) -> asyncio.Task[None]:
         """Runs `work` in a task of its own."""
-        task = asyncio.create_task(_guarded(name, work), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._own(name, _once(name, work))
         task.add_done_callback(lambda _: work.close())  # one that was cancelled before its first step was never awaited
         return task
+
+    def keep(self, name: str, begin: Callable[[], Work]) -> asyncio.Task[None]:
+        """Runs what `begin` gives until it returns; where it fails, that is begun again."""
+        self._restarts.setdefault(name, 0)
+        return self._own(name, self._kept(name, begin))
+
+    def restarts(self) -> Iterator[tuple[str, int]]:
+        """How often each of the kept tasks, by name, had to be begun again."""
+        yield from self._restarts.items()
+
+    def failing(self) -> list[str]:
+        """Names of kept tasks that do not run now: they wait to be begun again."""
+        return sorted(self._failing)
 
     async def close(self) -> None:
         """Cancels what still runs and waits until it has ended."""
@@ -36,14 +64,42 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _own(self, name: str, work: Work) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _kept(self, name: str, begin: Callable[[], Work]) -> None:
+        failures = 0
+        try:
+            while True:
+                since = monotonic()
+                if await _guarded(name, begin()):
+                    return
+                failures = failures + 1 if monotonic() - since < WELL else 1
+                self._restarts[name] += 1
+                self._failing.add(name)
+                await asyncio.sleep(FIRST_PAUSE + delay(failures, self._chance(), base=FIRST_PAUSE, most=LONGEST_PAUSE))
+                self._failing.discard(name)
+        finally:
+            self._failing.discard(name)
+
 
 def spawn(name: str, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
     """Runs `work` in a task that belongs to the caller, who waits for it or cancels it before it goes."""
     return asyncio.create_task(work, name=name)
 
 
-async def _guarded(name: str, work: Coroutine[object, object, None]) -> None:
+async def _once(name: str, work: Work) -> None:
+    await _guarded(name, work)
+
+
+async def _guarded(name: str, work: Work) -> bool:
+    """Whether it came to its own end."""
     try:
         await work
     except Exception:  # the supervisor's, one of three places that catch everything
         _log.exception("the task %s failed", name)
+        return False
+    return True

@@ -9,13 +9,13 @@ from enum import StrEnum
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from runestone.config import schema
+from runestone.config import front, kinds, schema
 from runestone.config.units import format_duration, format_size
 
 SECTIONS: dict[str, type] = {
-    "[server]": schema.Server,
-    "[auth]": schema.Auth,
-    "[[auth.keys]]": schema.Key,
+    "[server]": front.Server,
+    "[auth]": front.Auth,
+    "[[auth.keys]]": front.Key,
     "[providers.NAME]": schema.Provider,
     "[providers.NAME.simulated]": schema.Simulated,
     "[models.NAME]": schema.Model,
@@ -25,23 +25,23 @@ SECTIONS: dict[str, type] = {
     "[routing.timeouts]": schema.Timeouts,
     "[cache]": schema.Cache,
     "[batch]": schema.Batch,
-    "[websocket]": schema.WebSocket,
-    "[streams]": schema.Streams,
+    "[websocket]": front.WebSocket,
+    "[streams]": front.Streams,
     "[pipelines]": schema.Pipelines,
-    "[telemetry]": schema.Telemetry,
-    "[log]": schema.Log,
-    "[debug]": schema.Debug,
+    "[telemetry]": front.Telemetry,
+    "[log]": front.Log,
+    "[debug]": front.Debug,
 }
 _NAMES: dict[Any, str] = {
     str: "string",
     int: "whole number",
     float: "number",
     bool: "true / false",
-    schema.Duration: "duration",
-    schema.Size: "size",
-    schema.Ratio: "0 to 1",
-    schema.Port: "port",
-    schema.Secret: "secret",
+    kinds.Duration: "duration",
+    kinds.Size: "size",
+    kinds.Ratio: "0 to 1",
+    kinds.Port: "port",
+    kinds.Secret: "secret",
     datetime: "date-time",
 }
 
@@ -79,9 +79,9 @@ def _default(field: dataclasses.Field[Any], hints: dict[str, Any]) -> str:
         return "" if field.default_factory is not dataclasses.MISSING else "needed"
     if value is None or value == () or dataclasses.is_dataclass(value):
         return ""
-    if kind is schema.Duration:
+    if kind is kinds.Duration:
         return f'`"{format_duration(value)}"`'
-    if kind is schema.Size:
+    if kind is kinds.Size:
         return f'`"{format_size(value)}"`'
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import web
-
 from runestone.app import App, build
 from runestone.config.load import load
-from runestone.edge.server import HTTP_LIMITS, Runner
+from runestone.edge.dispatch import Dispatch
+from runestone.edge.server import Server
 
 
 @dataclass
@@ -36,15 +36,14 @@ async def start_gateway(toml: str, folder: Path, environ: dict[str, str]) -> Asy
     is_about_saving = "cache" in toml or "batch" in toml
     file.write_text(toml if is_about_saving else toml + NOTHING_SAVED)
     app = build(load(file, environ))
-    runner = Runner(app.web, shutdown_timeout=1.0, **HTTP_LIMITS)
     await app.start()
+    server = Server(Dispatch(app.web))
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     try:
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        yield Gateway(f"http://127.0.0.1:{runner.addresses[0][1]}", app)
+        yield Gateway(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", app)
     finally:
-        await runner.cleanup()
+        listening.close()
+        await server.close(1.0)
         await app.close()
 
 

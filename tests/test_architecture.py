@@ -37,7 +37,8 @@ RINGS = {
     "client": {"core", "client", "tasks"},
     "middleware": {"core", "dialects", "gateway", "errors"},
     "errors": set(),
-    "tasks": {"errors"},
+    "tasks": {"core", "errors"},
+    "heartbeat": {"core"},
     "control": {"core", "gateway", "providers", "errors"},
     "wiring": {
         *(
@@ -53,6 +54,9 @@ RINGS = {
             "middleware",
             "wiring",
             "runestone",
+            "control",
+            "heartbeat",
+            "tasks",
         ),
     },
     "app": {
@@ -60,7 +64,20 @@ RINGS = {
         *("control", "errors", "tasks", "wiring", "runestone"),
     },
     "debug": {"errors"},
-    "serving": {"app", "config", "debug", "edge", "errors"},
+    "reload": {"app", "config", "core", "edge", "providers", "errors"},
+    "serving": {
+        "app",
+        "config",
+        "core",
+        "debug",
+        "edge",
+        "reload",
+        "serving",
+        "telemetry",
+        "wiring",
+        "errors",
+        "tasks",
+    },
     "console": {"console", "core", "telemetry", "errors"},
     "cli": {"console", "core", "telemetry", "config", "app", "serving", "wiring", "errors", "runestone"},
     "__main__": {"cli"},
@@ -68,6 +85,8 @@ RINGS = {
 IO = {"asyncio", "socket", "aiohttp", "logging", "time", "random", "threading", "os", "ssl", "subprocess"}
 CATCH_ALL = {"gateway/tolerated.py", "edge/middleware/rescue.py", "tasks.py"}
 MUTATORS = {"append", "add", "update", "pop", "popitem", "clear", "extend", "insert", "remove", "discard", "setdefault"}
+SCHEMA = ("config/schema.py", "config/front.py")
+"""Where the sections of the configuration are."""
 MODULE_LINES, FUNCTION_LINES = 400, 70
 FACADES = {"runestone.client"}
 """Packages whose __init__ names what is in them for their users, and is used by none of their modules."""
@@ -188,13 +207,13 @@ def test_stages_do_not_know_http() -> None:
 
 
 def test_only_the_rim_imports_aiohttp() -> None:
-    """aiohttp stands in edge/, providers/, app.py and serving.py: it can be read, tuned and replaced there. The client
-    for Python programs (client/) is no part of the server.
+    """aiohttp stands in edge/, providers/, and where they are put together and run: it can be read, tuned and replaced
+    there. The client for Python programs (client/) is no part of the server.
     """
     faults = [
         f"{where(path, node)}: {name}"
         for path in FILES
-        if ring_of(path) not in ("edge", "providers", "app", "serving", "client")
+        if ring_of(path) not in ("edge", "providers", "wiring", "app", "serving", "client")
         for name, node in imports(path)
         if name.split(".")[0] == "aiohttp"
     ]
@@ -250,7 +269,7 @@ def test_only_the_commands_import_the_app() -> None:
     faults = [
         where(path, node)
         for path in FILES
-        if inside(path) not in ("cli.py", "serving.py")
+        if inside(path) not in ("cli.py", "reload.py", "serving/process.py")
         for name, node in ours(path)
         if name == "runestone.app"
     ]
@@ -446,7 +465,7 @@ def explains_itself(owner: ast.ClassDef, path: Path) -> bool:
     """
     if ast.get_docstring(owner) or re.search(rf"\b{owner.name}\b", ast.get_docstring(tree(path)) or ""):
         return True
-    return inside(path) == "config/schema.py" and all(isinstance(node, ast.AnnAssign) for node in owner.body)
+    return inside(path) in SCHEMA and all(isinstance(node, ast.AnnAssign) for node in owner.body)
 
 
 def implements(method: Function, owner: ast.ClassDef) -> bool:
@@ -481,13 +500,16 @@ def test_what_is_public_is_documented(path: Path) -> None:
 
 def test_every_setting_says_what_it_does() -> None:
     """Every key of the configuration carries its `doc`: the page for people is made from it."""
-    schema = PACKAGE / "config" / "schema.py"
-    sections = [node for node in tree(schema).body if isinstance(node, ast.ClassDef)]
-    plain = {"Secret", "Configuration"}  # not a section: a value, and the list of sections
+    sections = [
+        (PACKAGE / name, node)
+        for name in SCHEMA
+        for node in tree(PACKAGE / name).body
+        if isinstance(node, ast.ClassDef)
+    ]
     silent = [
         where(schema, field)
-        for section in sections
-        if section.name not in plain
+        for schema, section in sections
+        if section.name != "Configuration"  # not a section: the list of sections
         for field in section.body
         if isinstance(field, ast.AnnAssign) and (field.value is None or "'doc'" not in ast.unparse(field.value))
     ]

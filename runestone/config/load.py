@@ -18,8 +18,10 @@ from pathlib import Path
 
 from yarl import URL
 
+from runestone.config.front import Auth, Server
+from runestone.config.kinds import Secret
 from runestone.config.reader import Faults, Reader, nearest
-from runestone.config.schema import Auth, Cache, Configuration, Provider, Secret, Server, Simulated
+from runestone.config.schema import Cache, Configuration, Provider, Simulated
 from runestone.config.units import parse_duration
 from runestone.core.names import matcher
 from runestone.core.resilience import P95

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, TypeVar, get_args, get_origin
 
-from runestone.config.schema import Duration, Port, Ratio, Secret, Size
+from runestone.config.kinds import Duration, Port, Ratio, Secret, Size
 from runestone.config.units import parse_duration, parse_size
 
 T = TypeVar("T")

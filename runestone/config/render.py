@@ -12,7 +12,8 @@ from typing import get_type_hints
 
 import tomli_w
 
-from runestone.config.schema import Configuration, Duration, Provider, Secret, Size
+from runestone.config.kinds import Duration, Secret, Size
+from runestone.config.schema import Configuration, Provider
 from runestone.config.units import format_duration, format_size
 
 

@@ -1,5 +1,5 @@
-"""Every section and key of runestone.toml, with its type, default and meaning: the one place where they are written
-down.
+"""Every section and key of runestone.toml, with its type, default and meaning: written down here, and in front.py, and
+nowhere else.
 
 Rule: frozen, no behaviour. Only app.py, cli.py and this package see these classes; everyone else takes plain arguments.
 A key is here only if something obeys it. docs/configuration.md is checked against this file by a test.
@@ -8,77 +8,12 @@ A key is here only if something obeys it. docs/configuration.md is checked again
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal, NewType
+from typing import Literal
 
+from runestone.config.front import Auth, Debug, Log, Server, Streams, Telemetry, WebSocket
+from runestone.config.kinds import Duration, Ratio, Secret, Size
 from runestone.core.strategy import Strategy
 from runestone.core.upstream import Prefill
-
-Duration = NewType("Duration", float)
-"""Seconds; written with a unit."""
-Size = NewType("Size", int)
-"""Bytes; written with a unit."""
-Ratio = NewType("Ratio", float)
-"""0 to 1."""
-Port = NewType("Port", int)
-"""0 (any free one) to 65535."""
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A secret by reference ("env:NAME" or "file:PATH"); its value is never printed."""
-
-    reference: str
-    value: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    host: str = field(
-        default="127.0.0.1", metadata={"doc": "the address to listen on; loopback unless you say otherwise"}
-    )
-    port: Port = field(default=Port(4003), metadata={"doc": "the port to listen on; 0 takes a free one"})
-    max_body: Size = field(default=Size(20_000_000), metadata={"doc": "the largest request body; more is a 413"})
-    drain: Duration = field(default=Duration(30.0), metadata={"doc": "how long running calls may finish after SIGTERM"})
-    keep_alive: Duration = field(default=Duration(75.0), metadata={"doc": "how long an idle client connection is kept"})
-    cors_origins: tuple[str, ...] = field(
-        default=(), metadata={"doc": 'pages of these origins may call from a browser; "*" is all'}
-    )
-    tls_cert: str | None = field(
-        default=None, metadata={"doc": "a PEM file, relative to this one; with `tls_key` the server speaks HTTPS"}
-    )
-    tls_key: str | None = field(default=None, metadata={"doc": "the PEM file of the certificate's key"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    name: str = field(metadata={"doc": "what logs call this key"})
-    sha256: str | None = field(
-        default=None, metadata={"doc": "hex SHA-256 of the key, as `runestone keys new` prints it"}
-    )
-    key: Secret | None = field(default=None, metadata={"doc": "the key itself, by reference; instead of `sha256`"})
-    models: tuple[str, ...] = field(default=("*",), metadata={"doc": "names or patterns of the models it may use"})
-    requests_per_minute: int | None = field(default=None, metadata={"doc": "calls it may begin, refilled smoothly"})
-    requests_per_hour: int | None = field(default=None, metadata={"doc": "the same over an hour"})
-    tokens_per_minute: int | None = field(
-        default=None, metadata={"doc": "tokens in and out: estimated when a call begins, corrected when it ends"}
-    )
-    concurrent_requests: int | None = field(default=None, metadata={"doc": "calls at a time"})
-    queue: Duration | None = field(
-        default=None, metadata={"doc": "how long a call over a limit waits for its turn instead of getting a 429"}
-    )
-    tenant: str = field(default="", metadata={"doc": 'whom it belongs to; with `cache.scope = "tenant"` they share'})
-    admin: bool = field(default=False, metadata={"doc": "whether it may use the admin endpoints"})
-    active: bool = field(default=True, metadata={"doc": "false refuses it without forgetting it"})
-    expires: datetime | None = field(default=None, metadata={"doc": "a TOML date-time after which it is refused"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Auth:
-    required: bool = field(
-        default=False, metadata={"doc": "whether a call needs a listed key; if not, other keys are ignored"}
-    )
-    keys: tuple[Key, ...] = field(default=(), metadata={"doc": "the `[[auth.keys]]` tables"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,47 +211,6 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WebSocket:
-    enabled: bool = field(default=True, metadata={"doc": "false: there is no WebSocket endpoint"})
-    port: Port | None = field(
-        default=None, metadata={"doc": "a second port for the same; 0 is none; left out, 4005 where it is free"}
-    )
-    max_connections: int = field(default=10_000, metadata={"doc": "open at a time; one more is closed with 1013"})
-    heartbeat: Duration = field(
-        default=Duration(30.0), metadata={"doc": "between two pings; who does not answer in half of it is gone"}
-    )
-    messages_per_second: int = field(default=100, metadata={"doc": "a client may send on a connection"})
-    max_message: Size = field(
-        default=Size(4_000_000), metadata={"doc": "the largest message of a client; more is a 1009"}
-    )
-    max_streams: int = field(default=1000, metadata={"doc": "calls a session may have under way"})
-    max_rooms: int = field(default=100, metadata={"doc": "rooms a session may be in"})
-    max_members: int = field(default=1000, metadata={"doc": "sessions in a room"})
-    stall: Duration = field(
-        default=Duration(30.0), metadata={"doc": "how long a client may read nothing before it is cut"}
-    )
-    resumable_for: Duration = field(
-        default=Duration(120.0), metadata={"doc": "how long a session waits for its client to come back"}
-    )
-    max_kept: Size = field(default=Size(1_000_000), metadata={"doc": "of each session, to be sent again"})
-    max_bytes: Size = field(default=Size(256_000_000), metadata={"doc": "of all sessions together"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Streams:
-    resumable: bool = field(
-        default=False, metadata={"doc": "every SSE stream can be rejoined, not only those that ask for it"}
-    )
-    resumable_for: Duration = field(
-        default=Duration(120.0), metadata={"doc": "how long one waits for its reader, and is kept after its end"}
-    )
-    max_kept: Size = field(default=Size(1_000_000), metadata={"doc": "of each stream, to be read again"})
-    max_streams: int = field(
-        default=1000, metadata={"doc": "kept at a time; a stream beyond cannot be rejoined, and says so by no id"}
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Pipelines:
     default: tuple[str, ...] = field(
         default=(),
@@ -334,60 +228,20 @@ class Pipelines:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Telemetry:
-    enabled: bool = field(default=True, metadata={"doc": "false: no traces and no export, whatever else is said"})
-    exporters: tuple[Literal["prometheus", "otlp", "zipkin", "console"], ...] = field(
-        default=(),
-        metadata={"doc": "where to; left out, `/metrics`, and OTLP where `OTEL_*` names an endpoint"},
-    )
-    endpoint: str | None = field(
-        default=None, metadata={"doc": "where OTLP goes (`http://collector:4318`); left out, as `OTEL_*` says"}
-    )
-    sample_ratio: Ratio = field(
-        default=Ratio(1.0), metadata={"doc": "of calls that come without a decision of their own (`traceparent`)"}
-    )
-    content: bool = field(default=False, metadata={"doc": "whether spans hold prompts and answers"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
-    level: Literal["debug", "info", "warning", "error"] = field(
-        default="info", metadata={"doc": "the least level that is written"}
-    )
-    format: Literal["text", "json"] = field(
-        default="text", metadata={"doc": "one line a call, as text or JSON, on stderr"}
-    )
-    buffer: Size = field(
-        default=Size(4_000_000), metadata={"doc": "of lines that wait to be written; one more is dropped and counted"}
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Debug:
-    console: bool = field(
-        default=False,
-        metadata={"doc": "a way into the running process, for anybody on this machine (docs/operations.md)"},
-    )
-    port: Port = field(
-        default=Port(20101), metadata={"doc": "of its terminal, on loopback; the next two are its page and its Python"}
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    server: Server = Server()
-    auth: Auth = Auth()
+    server: Server = field(default_factory=Server)
+    auth: Auth = field(default_factory=Auth)
     providers: dict[str, Provider] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
-    routing: Routing = Routing()
-    pool: Pool = Pool()
-    breaker: Breaker = Breaker()
-    cache: Cache = Cache()
-    batch: Batch = Batch()
-    websocket: WebSocket = WebSocket()
-    streams: Streams = Streams()
-    pipelines: Pipelines = Pipelines()
-    telemetry: Telemetry = Telemetry()
-    log: Log = Log()
-    debug: Debug = Debug()
+    routing: Routing = field(default_factory=Routing)
+    pool: Pool = field(default_factory=Pool)
+    breaker: Breaker = field(default_factory=Breaker)
+    cache: Cache = field(default_factory=Cache)
+    batch: Batch = field(default_factory=Batch)
+    websocket: WebSocket = field(default_factory=WebSocket)
+    streams: Streams = field(default_factory=Streams)
+    pipelines: Pipelines = field(default_factory=Pipelines)
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    log: Log = field(default_factory=Log)
+    debug: Debug = field(default_factory=Debug)

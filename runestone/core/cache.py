@@ -79,10 +79,7 @@ class Cache(Generic[V]):
         self.stores += 1
         heappush(self._ends, (entry.gone, key))
         self.sweep(now)
-        while len(self._entries) > self._max_size or self.bytes > self._max_bytes:
-            oldest = next(iter(self._entries))
-            self._drop(oldest, self._entries[oldest])
-            self.evictions += 1
+        self._push_out()
         return True
 
     def grow(self, key: bytes, more: int) -> bool:
@@ -109,6 +106,11 @@ class Cache(Generic[V]):
             self._ends = [(entry.gone, key) for key, entry in self._entries.items()]
             heapify(self._ends)
 
+    def bound(self, *, max_size: int, max_bytes: int) -> None:
+        """Other bounds from now on; what no longer fits is pushed out, oldest first."""
+        self._max_size, self._max_bytes = max_size, max_bytes
+        self._push_out()
+
     def clear(self, matches: Callable[[Entry[V]], bool] | None = None) -> int:
         """Forgets what `matches`, everything without; how many it were."""
         found = [(key, entry) for key, entry in self._entries.items() if matches is None or matches(entry)]
@@ -119,6 +121,12 @@ class Cache(Generic[V]):
     def items(self) -> Iterator[tuple[bytes, Entry[V]]]:
         """Everything, least recently used first."""
         return iter(self._entries.items())
+
+    def _push_out(self) -> None:
+        while len(self._entries) > self._max_size or self.bytes > self._max_bytes:
+            oldest = next(iter(self._entries))
+            self._drop(oldest, self._entries[oldest])
+            self.evictions += 1
 
     def _drop(self, key: bytes, entry: Entry[V]) -> None:
         del self._entries[key]

@@ -76,6 +76,10 @@ class Health:
         self._failed_check = not ok
         self._checked = now
 
+    def has_failed_check(self, now: float) -> bool:
+        """Whether the last active check failed, not long ago, and no call has gone well since."""
+        return self._failed_check and now - self._checked < CHECK_LASTS
+
     def latency(self, now: float) -> float:
         """Seconds to the first byte to expect now; UNKNOWN_LATENCY when nothing is known."""
         idle = now - self._seen
@@ -95,7 +99,7 @@ class Health:
     def score(self, now: float) -> float:
         """0 (do not use) to 1 (as good as it gets). A failed check alone puts it below one half."""
         score = self.success(now)
-        if self._failed_check and now - self._checked < CHECK_LASTS:
+        if self.has_failed_check(now):
             score *= FAILED_CHECK
         if self._typical is not None and self._peak > 0.0:
             idle = max(now - self._seen, 0.0)

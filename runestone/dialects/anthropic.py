@@ -17,7 +17,7 @@ from runestone.dialects.dialect import NUMBER, Types, check_messages, check_posi
 from runestone.dialects.usage import read_messages
 from runestone.errors import BadRequest, ProviderFailed, ProviderRefused, RunestoneError
 
-_TYPES: Types = {
+TYPES: Types = {
     "max_tokens": (int,),
     "stream": (bool,),
     "system": (str, list),
@@ -30,6 +30,8 @@ _TYPES: Types = {
     "thinking": (dict,),
     "metadata": (dict,),
 }
+POSITIVE = ("max_tokens",)
+"""Fields that are at least 1."""
 STATUS_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -56,11 +58,11 @@ class Anthropic:
         return "/v1/" + operation.value
 
     def check(self, operation: Operation, fields: JsonObject) -> None:
-        check_types(fields, _TYPES)
+        check_types(fields, TYPES)
         check_messages(fields)
         if operation is Operation.MESSAGES and fields.get("max_tokens") is None:
             raise BadRequest("'max_tokens' is missing", param="max_tokens")
-        check_positive(fields, "max_tokens")
+        check_positive(fields, *POSITIVE)
 
     def error(self, error: RunestoneError, request_id: str) -> bytes:
         return orjson.dumps(_error_object(error, request_id))

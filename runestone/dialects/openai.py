@@ -32,7 +32,7 @@ _SHARED: Types = {
     "seed": (int,),
     "user": (str,),
 }
-_TYPES: dict[Operation, Types] = {
+TYPES: dict[Operation, Types] = {
     Operation.CHAT: {
         **_SHARED,
         "max_completion_tokens": (int,),
@@ -53,7 +53,9 @@ _TYPES: dict[Operation, Types] = {
     },
     Operation.EMBEDDINGS: {"input": (str, list), "dimensions": (int,), "encoding_format": (str,), "user": (str,)},
 }
-_REQUIRED = {Operation.COMPLETIONS: "prompt", Operation.EMBEDDINGS: "input"}
+REQUIRED = {Operation.COMPLETIONS: "prompt", Operation.EMBEDDINGS: "input"}
+POSITIVE = ("n", "max_tokens", "max_completion_tokens", "dimensions")
+"""Fields that are at least 1."""
 _ANSWERS = {Operation.CHAT: "choices", Operation.COMPLETIONS: "choices", Operation.EMBEDDINGS: "data"}
 
 STATUS_TYPES = {
@@ -89,14 +91,14 @@ class OpenAI:
         return "/" + operation.value
 
     def check(self, operation: Operation, fields: JsonObject) -> None:
-        check_types(fields, _TYPES[operation])
+        check_types(fields, TYPES[operation])
         if operation is Operation.CHAT:
             check_messages(fields)
         else:
-            required = _REQUIRED[operation]
+            required = REQUIRED[operation]
             if fields.get(required) is None:
                 raise BadRequest(f"{required!r} is missing", param=required)
-        check_positive(fields, "n", "max_tokens", "max_completion_tokens", "dimensions")
+        check_positive(fields, *POSITIVE)
 
     def error(self, error: RunestoneError, request_id: str) -> bytes:
         return orjson.dumps({"error": _error_object(error)})

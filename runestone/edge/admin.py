@@ -14,27 +14,47 @@ from runestone.core.call import ANONYMOUS
 from runestone.core.json import JsonObject
 from runestone.dialects.body import parse_object
 from runestone.edge.request import JSON, VISIT, read_body
-from runestone.errors import BadRequest, Forbidden, Unauthorized
+from runestone.errors import BadRequest, ConfigurationError, Forbidden, Unauthorized
 
 VERBS = ("drain", "resume", "reset")
 
+MOST_FAULTS = 20
+"""Of a configuration, told in one answer; the log has them all."""
 CLEARED_BY = ("key", "model", "tag")
 LINES = JSON | {"application/jsonl", "application/x-ndjson", "text/plain"}
 """Content types of JSON lines."""
 
 
 class Admin:
-    """The handlers. `providers` tells their state; `act(name, verb)` changes one and tells its new state."""
+    """The handlers. `providers` tells their state; `act(name, verb)` changes one and tells its new state; `reload`
+    reads the configuration again, and tells what has come of it.
+    """
 
-    def __init__(self, providers: Callable[[], JsonObject], act: Callable[[str, str], JsonObject]) -> None:
+    def __init__(
+        self,
+        providers: Callable[[], JsonObject],
+        act: Callable[[str, str], JsonObject],
+        reload: Callable[[], Awaitable[JsonObject]],
+    ) -> None:
         self._providers = providers
         self._act = act
+        self._reload = reload
 
     async def show_providers(self, request: web.Request) -> web.Response:
         return _json(self._providers())
 
     async def change_provider(self, request: web.Request) -> web.Response:
         return _json(self._act(request.match_info["name"], request.match_info["verb"]))
+
+    async def reload(self, request: web.Request) -> web.Response:
+        """Raises BadRequest with every fault; nothing has changed then."""
+        try:
+            return _json(await self._reload())
+        except ConfigurationError as error:
+            faults = "; ".join(error.faults[:MOST_FAULTS])
+            raise BadRequest(
+                f"the configuration was refused, and nothing has changed: {faults}", code="bad_configuration"
+            ) from None
 
 
 class Cached(Protocol):

@@ -25,7 +25,7 @@ MAX_ID = 200
 MAX_CONCURRENCY = 100
 CHAT = "/v1/chat/completions"
 
-_OPERATIONS = {
+OPERATIONS = {
     CHAT: Operation.CHAT,
     "/v1/embeddings": Operation.EMBEDDINGS,
     "/v1/completions": Operation.COMPLETIONS,
@@ -53,9 +53,9 @@ class Line:
         """What is asked, and with which fields. Raises what the endpoint alone would have: NotFound, MethodNotAllowed,
         BadRequest.
         """
-        operation = _OPERATIONS.get(self.url)
+        operation = OPERATIONS.get(self.url)
         if operation is None:
-            raise NotFound(f"there is nothing at {self.url[:200]}; a batch can ask {', '.join(list(_OPERATIONS)[:4])}")
+            raise NotFound(f"there is nothing at {self.url[:200]}; a batch can ask {', '.join(list(OPERATIONS)[:4])}")
         if self.method != "POST":
             raise MethodNotAllowed(f"{self.method[:20]} is not allowed on {self.url}; use POST")
         if not isinstance(self.body, dict):

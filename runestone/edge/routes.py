@@ -1,11 +1,12 @@
 """Every route, in one table.
 
-Rule: a path that is not here does not exist; both listeners and both prefixes are made from this table.
+Rule: a path that is not here does not exist; both listeners, both prefixes and /openapi.json are made from this table.
+What a row does is said in described/operations.py; who adds one here says it there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from aiohttp import web
@@ -15,9 +16,12 @@ from runestone.core.call import Operation
 from runestone.edge.admin import VERBS, Admin, CacheAdmin
 from runestone.edge.batch import Batches
 from runestone.edge.calls import Calls, Handler
+from runestone.edge.described import operations as about
+from runestone.edge.described.about import Needs, Route
 from runestone.edge.health import Health
 from runestone.edge.models import Models
 from runestone.edge.module import Module
+from runestone.edge.openapi import Document
 from runestone.edge.request import SOCKETS
 from runestone.edge.stamp import Stamp
 from runestone.edge.state import Watching
@@ -26,6 +30,7 @@ from runestone.edge.telemetry import Metrics
 from runestone.edge.websocket.endpoint import WebSockets
 
 AZURE = "/openai/deployments/{model}"
+CHANGE = "/admin/providers/{name}/{verb:" + "|".join(VERBS) + "}"
 
 
 def routes(
@@ -41,53 +46,63 @@ def routes(
     module: Module,
     admin_middlewares: Sequence[Middleware],
     watching: Watching,
-) -> list[tuple[str, str, Handler]]:
-    """(method, path, handler), most used first."""
+) -> list[Route]:
+    """The rows, most used first; of two that do the same the one to use comes first. Rows for admin keys have
+    `admin_middlewares` around them.
+    """
     chat = calls.handler(Operation.CHAT)
     completions = calls.handler(Operation.COMPLETIONS)
     embeddings = calls.handler(Operation.EMBEDDINGS)
-    live = [("GET", path, sockets.handle) for path in SOCKETS] if sockets is not None else []
-    return [
-        ("POST", "/v1/chat/completions", chat),
-        ("POST", "/v1/messages", calls.handler(Operation.MESSAGES)),
-        ("POST", "/v1/embeddings", embeddings),
-        ("POST", "/v1/completions", completions),
-        ("POST", "/v1/messages/count_tokens", calls.handler(Operation.COUNT_TOKENS)),
-        ("POST", "/v1/batch", batches.handle),
-        ("GET", "/v1/models", models.listing),
-        ("GET", "/v1/models/{id:.+}", models.one),
-        ("GET", "/v1/streams/{id}", streams.show),
-        ("DELETE", "/v1/streams/{id}", streams.end),
+    live = [Route("GET", path, sockets.handle, about.SOCKET) for path in SOCKETS] if sockets is not None else []
+    table: list[Route] = []
+    table += [
+        Route("POST", "/v1/chat/completions", chat, about.CHAT),
+        Route("POST", "/v1/messages", calls.handler(Operation.MESSAGES), about.MESSAGES),
+        Route("POST", "/v1/embeddings", embeddings, about.EMBEDDINGS),
+        Route("POST", "/v1/completions", completions, about.COMPLETIONS),
+        Route("POST", "/v1/messages/count_tokens", calls.handler(Operation.COUNT_TOKENS), about.COUNT_TOKENS),
+        Route("POST", "/v1/batch", batches.handle, about.BATCH),
+        Route("GET", "/v1/models", models.listing, about.MODELS),
+        Route("GET", "/v1/models/{id:.+}", models.one, about.MODEL),
+        Route("GET", "/v1/streams/{id}", streams.show, about.STREAM),
+        Route("DELETE", "/v1/streams/{id}", streams.end, about.END_STREAM),
         *live,
-        ("GET", "/runestone.js", module.show),
+        Route("GET", "/runestone.js", module.show, about.BROWSER_MODULE),
+        Route("GET", "/openapi.json", Document(table).show, about.DOCUMENT),
         # the same for clients whose base URL has no /v1
-        ("POST", "/chat/completions", chat),
-        ("POST", "/completions", completions),
-        ("POST", "/embeddings", embeddings),
-        ("POST", "/batch", batches.handle),
-        ("GET", "/models", models.listing),
-        ("GET", "/models/{id:.+}", models.one),
+        Route("POST", "/chat/completions", chat, about.CHAT),
+        Route("POST", "/completions", completions, about.COMPLETIONS),
+        Route("POST", "/embeddings", embeddings, about.EMBEDDINGS),
+        Route("POST", "/batch", batches.handle, about.BATCH),
+        Route("GET", "/models", models.listing, about.MODELS),
+        Route("GET", "/models/{id:.+}", models.one, about.MODEL),
         # Azure's form, where the deployment names the model
-        ("POST", AZURE + "/chat/completions", chat),
-        ("POST", AZURE + "/completions", completions),
-        ("POST", AZURE + "/embeddings", embeddings),
-        ("GET", "/health", health.summary),
-        ("GET", "/health/live", health.live),
-        ("GET", "/health/ready", health.ready),
-        ("GET", "/metrics", metrics.scrape),
-        *[
-            (method, path, _within(admin_middlewares, handler))
-            for method, path, handler in (
-                ("GET", "/admin/providers", admin.show_providers),
-                ("POST", "/admin/providers/{name}/{verb:" + "|".join(VERBS) + "}", admin.change_provider),
-                ("GET", "/admin/cache", cache.show),
-                ("POST", "/admin/cache/clear", cache.clear),
-                ("POST", "/admin/cache/warm", cache.warm),
-                ("GET", "/admin/state", watching.state),
-                ("GET", "/admin/tail", watching.tail),
-            )
-        ],
+        Route("POST", AZURE + "/chat/completions", chat, about.AZURE_CHAT),
+        Route("POST", AZURE + "/completions", completions, about.AZURE_COMPLETIONS),
+        Route("POST", AZURE + "/embeddings", embeddings, about.AZURE_EMBEDDINGS),
+        Route("GET", "/health", health.summary, about.HEALTH),
+        Route("GET", "/health/live", health.live, about.LIVE),
+        Route("GET", "/health/ready", health.ready, about.READY),
+        Route("GET", "/metrics", metrics.scrape, about.METRICS),
+        Route("GET", "/admin/providers", admin.show_providers, about.PROVIDERS),
+        Route("POST", CHANGE, admin.change_provider, about.CHANGE_PROVIDER),
+        Route("POST", "/admin/reload", admin.reload, about.RELOAD),
+        Route("GET", "/admin/cache", cache.show, about.CACHE),
+        Route("POST", "/admin/cache/clear", cache.clear, about.CLEAR_CACHE),
+        Route("POST", "/admin/cache/warm", cache.warm, about.WARM_CACHE),
+        Route("GET", "/admin/state", watching.state, about.STATE),
+        Route("GET", "/admin/tail", watching.tail, about.TAIL),
     ]
+    table[:] = [
+        row._replace(handler=_within(admin_middlewares, row.handler)) if row.about.needs is Needs.ADMIN else row
+        for row in table
+    ]
+    return table
+
+
+def is_private(path: str) -> bool:
+    """Whether this is for operators and their machines alone: what an admin listener keeps off the others."""
+    return path == "/metrics" or path.startswith("/admin/")
 
 
 def _within(middlewares: Sequence[Middleware], handler: Handler) -> Handler:
@@ -97,14 +112,14 @@ def _within(middlewares: Sequence[Middleware], handler: Handler) -> Handler:
 
 
 def application(
-    table: list[tuple[str, str, Handler]], middlewares: list[Middleware], *, max_body: int, stamp: Stamp
+    table: Iterable[Route], middlewares: list[Middleware], *, max_body: int, stamp: Stamp
 ) -> web.Application:
     """The aiohttp application of the table."""
     app = web.Application(middlewares=middlewares, client_max_size=max_body)
     app.on_response_prepare.append(stamp.prepare)
-    for method, path, handler in table:
-        if method == "GET":
-            app.router.add_get(path, handler)  # and HEAD, which load balancers like to ask
+    for route in table:
+        if route.method == "GET":
+            app.router.add_get(route.path, route.handler)  # and HEAD, which load balancers like to ask
         else:
-            app.router.add_route(method, path, handler)
+            app.router.add_route(route.method, route.path, route.handler)
     return app

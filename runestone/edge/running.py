@@ -41,6 +41,19 @@ class Running:
             if self.draining and not self._tasks:
                 self._none.set()
 
+    def now(self) -> frozenset[asyncio.Task[Any]]:
+        """The handlers that run."""
+        return frozenset(self._tasks)
+
+    def has_any(self, tasks: frozenset[asyncio.Task[Any]]) -> bool:
+        """Whether any of these still runs."""
+        return not self._tasks.isdisjoint(tasks)
+
+    @property
+    def count(self) -> int:
+        """How many that are."""
+        return len(self._tasks)
+
     async def drain(self, seconds: float) -> None:
         """Takes nothing new, waits for what runs, and cuts what still runs after `seconds`."""
         self.draining = True

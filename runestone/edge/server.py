@@ -1,12 +1,21 @@
-"""The HTTP server below the application: connections, and requests so malformed that no handler sees them.
+"""The HTTP server below the application: connections, what they may cost, and requests so malformed that no handler
+sees them.
 
-Rule: aiohttp's own parser and protocol do the work; what differs is only what a broken request is answered with.
+    no whole head within `head_timeout` of the connection   closed
+    nothing for `keep_alive` between two requests           closed, half a head or not
+    a body                                                  edge/request.py
+    reads less than LEAST of what waits for it in `stall`   ended: the answer too
+    `max_connections` are open                              closed at once
+
+Rule: aiohttp's own parser and protocol do the work; what differs is what a slow or broken client gets.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
@@ -20,7 +29,6 @@ from runestone.errors import BadRequest, InternalError, RunestoneError, TooLarge
 
 HTTP_LIMITS: Final[Mapping[str, Any]] = MappingProxyType(
     {
-        "handler_cancellation": True,  # a client that leaves ends the call it asked for
         "access_log": None,  # the record of a call is the log
         "max_line_size": 16 * 1024,
         "max_field_size": 16 * 1024,
@@ -30,30 +38,91 @@ HTTP_LIMITS: Final[Mapping[str, Any]] = MappingProxyType(
 )
 """How the server treats connections, wherever it runs: aiohttp's own arguments."""
 
+LEAST = 32 * 1024
+"""Bytes: who reads fewer in `stall` does not read."""
+
+_log = logging.getLogger("runestone.edge")
+
+
+@dataclass(slots=True, kw_only=True)
+class Patience:
+    """Seconds, and connections at a time. May be changed while the server runs."""
+
+    head: float = 10.0
+    stall: float = 60.0
+    keep_alive: float = 75.0
+    connections: int = 20_000
+
 
 class Connection(RequestHandler):
     """One client connection. `when_blocked` is called when its socket takes no more, `when_writable` when it does
     again.
     """
 
-    __slots__ = ("when_blocked", "when_writable")
+    __slots__ = ("_first", "_patience", "_stalled", "when_blocked", "when_writable")
 
-    def __init__(self, manager: web.Server, **options: Any) -> None:
-        super().__init__(manager, **options)
+    def __init__(self, manager: Server, patience: Patience, **options: Any) -> None:
+        super().__init__(manager, keepalive_timeout=patience.keep_alive, **options)
+        self._patience = patience
+        self._first: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
         self.when_blocked: Callable[[], None] | None = None
         self.when_writable: Callable[[], None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        manager = self._manager
+        if isinstance(manager, Server) and not manager.has_room():
+            self._manager = None  # aiohttp then forgets it without a word
+            self.transport = None
+            transport.close()
+            return
+        super().connection_made(transport)
+        self._first = self._loop.call_later(self._patience.head, self._end_without_head)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """See asyncio.Protocol."""
+        for timer in (self._first, self._stalled):
+            if timer is not None:
+                timer.cancel()
+        self._first = self._stalled = None
+        super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         super().pause_writing()
-        if self.when_blocked is not None:
+        if self.when_blocked is not None:  # a WebSocket, whose clients are watched by edge/websocket/socket.py
             self.when_blocked()
+        elif self._stalled is None and self.transport is not None:
+            waiting = self.transport.get_write_buffer_size()
+            self._stalled = self._loop.call_later(self._patience.stall, self._end_stalled, waiting)
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
         if self.when_writable is not None:
             self.when_writable()
+
+    def _end_without_head(self) -> None:
+        self._first = None
+        if not self._request_count and not self._messages:
+            self.force_close()
+
+    def _end_stalled(self, waiting: int) -> None:
+        """What waits only becomes less while writing is paused: by how much is what the client has read."""
+        self._stalled = None
+        transport = self.transport
+        if transport is None:
+            return
+        left = transport.get_write_buffer_size()
+        if waiting - left >= LEAST:
+            self._stalled = self._loop.call_later(self._patience.stall, self._end_stalled, left)
+            return
+        _log.info("a client that does not read was cut", extra={"fields": {"unread": left}})
+        transport.abort()
 
     def handle_error(
         self,
@@ -77,24 +146,34 @@ class Connection(RequestHandler):
 
 
 class Server(web.Server):
-    """Makes a Connection for every accepted socket."""
+    """Makes a Connection for every accepted socket, and answers its requests by `dispatch`. Needs a running loop."""
+
+    def __init__(self, dispatch: Dispatch, patience: Patience | None = None) -> None:
+        super().__init__(
+            dispatch,  # type: ignore[arg-type]  # where aiohttp itself passes the application's own
+            request_factory=dispatch.request,
+            handler_cancellation=True,  # a client that leaves ends the call it asked for
+            **HTTP_LIMITS,
+        )
+        self.patience = patience or Patience()
+        self.refused = 0
+        """Connections beyond what may be open."""
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def has_room(self) -> bool:
+        """Whether one more connection may be open; one that may not is counted."""
+        if len(self._connections) < self.patience.connections:
+            return True
+        self.refused += 1
+        return False
+
+    async def close(self, seconds: float) -> None:
+        """Ends every connection: idle ones at once, the others when their handler has ended, within `seconds`."""
+        await asyncio.sleep(0)  # requests that came before have begun
+        self.pre_shutdown()
+        await self.shutdown(seconds)
 
     def __call__(self) -> Connection:
-        return Connection(self, loop=self._loop, **self._kwargs)
-
-
-class Runner(web.AppRunner):
-    """Runs an application on a Server. The arguments are aiohttp's own."""
-
-    __slots__ = ()
-
-    async def _make_server(self) -> Server:
-        await super()._make_server()
-        loop = asyncio.get_running_loop()
-        options = {name: value for name, value in self._kwargs.items() if name != "access_log_class"}
-        return Server(
-            Dispatch(self.app),  # type: ignore[arg-type]  # where aiohttp itself passes the application's own
-            request_factory=self.app._make_request,
-            loop=loop,
-            **options,
-        )
+        return Connection(self, self.patience, loop=self._loop, **self._kwargs)

@@ -184,10 +184,10 @@ def _keep_little(request: web.Request) -> None:
 
 
 class Streams:
-    """All of them, and their endpoint. `start` runs something in a task that somebody owns."""
+    """All of them, and their endpoint. `start` runs something in a task that somebody owns; `terms` may change."""
 
     def __init__(self, terms: Terms, *, start: Start, running: Running) -> None:
-        self._terms = terms
+        self.terms = terms
         self._start = start
         self._running = running
         self._held: dict[str, Held] = {}
@@ -202,11 +202,11 @@ class Streams:
         if reply.blocks is None:
             return None
         asked = request.headers.get("x-runestone-resumable", "").lower()
-        if asked != "true" and not (self._terms.always and asked != "false"):
+        if asked != "true" and not (self.terms.always and asked != "false"):
             return None
-        if len(self._held) >= self._terms.max_streams and not self._make_room():
+        if len(self._held) >= self.terms.max_streams and not self._make_room():
             return None
-        held = Held(call, reply, reply.blocks, self._terms.max_kept, self._running)
+        held = Held(call, reply, reply.blocks, self.terms.max_kept, self._running)
         self._held[held.id] = held
         task = self._tasks[held.id] = self._start(f"stream {call.id}", held.run())
         # One that has ended by itself has said so; what is left was cancelled, or is our own fault.
@@ -281,7 +281,7 @@ class Streams:
     def _left(self, held: Held) -> None:
         if not held.readers and held.id in self._held:
             loop = asyncio.get_running_loop()
-            self._timers[held.id] = loop.call_later(self._terms.resumable_for, self._forget, held)
+            self._timers[held.id] = loop.call_later(self.terms.resumable_for, self._forget, held)
 
     def _forget(self, held: Held) -> None:
         self._held.pop(held.id, None)

@@ -27,9 +27,10 @@ class Limited:
     """One key: its quota, and the calls that wait for it. `queue` in seconds, None refuses at once."""
 
     def __init__(self, limits: Limits, queue: float | None) -> None:
+        self.limits = limits
+        self.queue = queue
         self.quota = Quota(limits)
         self.counts_tokens = limits.tokens_per_minute is not None
-        self._queue = queue
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self._queued = 0
@@ -37,17 +38,17 @@ class Limited:
     async def admit(self, tokens: int) -> None:
         """Takes one call in. Raises RateLimited."""
         now = perf_counter()
-        if self._queue is None or (self._queued == 0 and not self._turn.locked()):
+        if self.queue is None or (self._queued == 0 and not self._turn.locked()):
             refusal = self.quota.admit(now, tokens)
             if refusal is None:
                 return
-            if self._queue is None:
+            if self.queue is None:
                 raise _limited(refusal)
         if self._queued >= MAX_QUEUED:
-            raise RateLimited("too many calls of this key are waiting for their turn", retry_after=self._queue)
+            raise RateLimited("too many calls of this key are waiting for their turn", retry_after=self.queue)
         self._queued += 1
         try:
-            await self._wait(tokens, now + (self._queue or 0.0))
+            await self._wait(tokens, now + (self.queue or 0.0))
         finally:
             self._queued -= 1
 

@@ -30,9 +30,12 @@ class Meter:
         self._tolerated = Tolerated("an observer")
         self.inflight = inflight if inflight is not None else InFlight()
         self._calls = self.inflight.calls
+        self.open = 0
+        """Calls that came in here and are not over."""
 
     async def __call__(self, call: Call, next: Next) -> Reply:  # noqa: A002 - the shape's own word
         self._calls[call] = None
+        self.open += 1
         try:
             reply = await next(call)
         except BaseException as error:
@@ -46,6 +49,7 @@ class Meter:
 
     def _observe(self, call: Call, reply: Reply | None, error: BaseException | None) -> None:
         self._calls.pop(call, None)
+        self.open -= 1
         self.inflight.finished += 1
         status, code, source = _outcome(reply, error)
         first = reply.blocks.first_token if reply is not None and reply.blocks is not None else None

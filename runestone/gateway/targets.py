@@ -43,6 +43,10 @@ class Targets:
         """The state of `target`, whose provider is configured."""
         return self._known.get(target) or self._shared[target.provider]
 
+    def exactly(self, target: Target) -> Watched | None:
+        """The state that was made for `target` itself; its model may be ANY."""
+        return self._shared.get(target.provider) if target.model == ANY else self._known.get(target)
+
     def of_provider(self, provider: str) -> Iterator[Watched]:
         """Every state that belongs to `provider`."""
         yield from (watched for watched in self if watched.target.provider == provider)

@@ -24,6 +24,9 @@ from runestone.stores.sqlite import Row, Unusable
 
 Kept = tuple[bytes, Entry[Answer]]
 
+AT_ONCE = 50
+"""Answers that are written down before others have their turn."""
+
 _log = logging.getLogger("runestone.cache")
 
 
@@ -48,10 +51,14 @@ class AnswersFile:
             _log.debug("answers back from %s: %d", self._path, len(entries))
 
     async def save(self) -> None:
-        """Puts the answers, as they are now, in place of the file. They must not change meanwhile."""
+        """Puts the answers in place of the file, each as it is when its turn comes: calls may run meanwhile."""
         if not self._is_ours:
             return
-        rows = rows_of(list(self._answers.items()), perf_counter(), time())
+        entries = list(self._answers.items())
+        rows: list[Row] = []
+        for at in range(0, len(entries), AT_ONCE):
+            rows += rows_of(entries[at : at + AT_ONCE], perf_counter(), time())
+            await asyncio.sleep(0)
         try:
             count = await asyncio.to_thread(sqlite.save, self._path, rows)
         except OSError as error:

@@ -57,6 +57,8 @@ _STEP: Final = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.00
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 _WAITS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
+_LAGS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
 _ALL: Final = (
     _counter("requests_total", "Finished calls", *_CALL, "status", "cache"),
     _histogram("request_duration_seconds", "From the request to the last byte", SECONDS, *_CALL),
@@ -99,6 +101,14 @@ _ALL: Final = (
     _counter("websocket_messages_total", "Messages of WebSocket clients (in), and to them (out)", "direction"),
     _histogram("middleware_seconds", "Time a stage took by itself, of those calls that are timed", _STEP, "middleware"),
     _counter("middleware_failures_total", "Failures of stages that calls went on without", "middleware"),
+    _histogram("loop_lag_seconds", "How late the loop comes round: what everything else waits for", _LAGS),
+    _counter("loop_stalls_total", "Times the loop was stuck for longer than server.stuck_after"),
+    _counter("task_restarts_total", "Failures of background tasks, each begun again", "task"),
+    _counter("reloads_total", "Reloads of the configuration (done, refused)", "result"),
+    _gauge("config_generation", "Configurations this process has served with, the first included"),
+    _gauge("connections", "Connections of clients open now"),
+    _gauge("connections_limit", "How many may be"),
+    _counter("connections_refused_total", "Connections beyond that, closed at once"),
     _counter("spans_dropped_total", "Spans and records that did not reach their collector"),
     _counter("log_lines_dropped_total", "Lines that were not written, because nobody took those before"),
     _gauge("build_info", "Always 1", "version", "python"),

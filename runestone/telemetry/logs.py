@@ -47,10 +47,15 @@ def set_up(level: str, form: Literal["text", "json"], most: int = MOST) -> Queue
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("runestone").setLevel(level.upper())
+    set_level(level)
     logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)  # it repeats sub-protocols, and a key may be one
     logging.captureWarnings(True)
     return handler
+
+
+def set_level(level: str) -> None:
+    """The least level that is written from now on."""
+    logging.getLogger("runestone").setLevel(level.upper())
 
 
 class TextFormatter(logging.Formatter):

@@ -138,12 +138,12 @@ def time_per_output_token(record: Record) -> float | None:
 
 class Metrics:
     """An observer of records. `models` are the names that may become labels; `state` gives samples at a scrape; `costs`
-    knows prices, once it has loaded them.
+    knows prices, once it has loaded them. What was counted outlives a reload.
     """
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, models: Iterable[str], state: State = tuple, costs: Costs | None = None) -> None:
+    def __init__(self, models: Iterable[str] = (), state: State = tuple, costs: Costs | None = None) -> None:
         self._models = frozenset(models)
         self.costs = costs or Costs()
         self._series: dict[tuple[str, str | None, str], _Series] = {}
@@ -174,6 +174,16 @@ class Metrics:
         build = FAMILIES["build_info"]
         gauge = Gauge(build.full_name, build.text, build.labels, registry=self._others)
         gauge.labels(__version__, platform.python_version()).set(1)
+
+    def adopt(self, models: Iterable[str], costs: Costs) -> None:
+        """Other names, and prices, from now on."""
+        self._models = frozenset(models)
+        self.costs = costs
+        self._series.clear()  # which of them have a price may have changed
+
+    def cost_of(self, record: Record) -> float | None:
+        """US dollars of a call; None where that is not known."""
+        return self.costs.of(record)
 
     def __call__(self, record: Record) -> None:
         model = record.model if record.model in self._models else _unnamed(record.provider)

@@ -49,8 +49,18 @@ class CacheControl:
         if self.is_enabled and self._settings.warm is not None:
             await self._warm_from(Path(self._settings.warm))
 
-    async def close(self) -> None:
-        """Keeps what is there for the next run. No call may run any more."""
+    async def follow(self, before: CacheControl) -> None:
+        """Takes the cache over from the control that was there `before`: a file it kept is ours to keep."""
+        told = self._settings
+        self._file = before._file
+        if not self.is_enabled:
+            self._caching.answers.clear()
+        self._caching.answers.bound(max_size=told.max_size, max_bytes=told.max_bytes)
+        if self.is_enabled and told.warm is not None and told.warm != before._settings.warm:
+            await self._warm_from(Path(told.warm))
+
+    async def save(self) -> None:
+        """Keeps what is there now, for the next run."""
         if self._file is not None:
             await self._file.save()
 

@@ -50,8 +50,8 @@ class Caching:
             yield f"cache_{name}", {}, float(value)
 
 
-def caching_of(configuration: Configuration, names: Names) -> Caching:
-    """The cache, empty."""
+def caching_of(configuration: Configuration, names: Names, before: Caching | None = None) -> Caching:
+    """The cache: what is kept, and was counted, `before` goes on, under other rules."""
     told = configuration.cache
     freshness = Freshness(
         ttl=told.default_ttl, stale_while_revalidate=told.stale_while_revalidate, stale_if_error=told.stale_if_error
@@ -62,8 +62,10 @@ def caching_of(configuration: Configuration, names: Names) -> Caching:
         tool_calls=told.store_tool_calls,
         paced=told.replay == "paced",
     )
-    answers: Answers = Cache(max_size=told.max_size, max_bytes=told.max_bytes)
-    return Caching(answers, Keys(names, told.scope, private_of(configuration)), terms, Tally(), Joined())
+    keys = Keys(names, told.scope, private_of(configuration))
+    if before is not None:
+        return Caching(before.answers, keys, terms, before.tally, before.joined)
+    return Caching(Cache(max_size=told.max_size, max_bytes=told.max_bytes), keys, terms, Tally(), Joined())
 
 
 def cache_stages(configuration: Configuration, caching: Caching, refresher: Refresher) -> dict[str, Sequence[Stage]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from runestone.config.schema import Auth, Key
-from runestone.core.call import Caller
+from collections.abc import Callable
+
+from runestone.config.front import Auth, Key
+from runestone.core.call import ANONYMOUS, Caller
 from runestone.core.keys import KeyRing, ListedKey, digest
 from runestone.core.quota import Limits
 from runestone.gateway.limits import Limited, LimitKeys
@@ -14,9 +16,31 @@ def key_ring_of(auth: Auth) -> KeyRing:
     return KeyRing(map(_listed, auth.keys), required=auth.required)
 
 
-def limits_of(auth: Auth) -> LimitKeys:
-    """The keys that have limits."""
-    return LimitKeys({key.name: Limited(_limits(key), key.queue) for key in auth.keys if _limits(key) != Limits()})
+def limits_of(auth: Auth, before: LimitKeys | None = None) -> LimitKeys:
+    """The keys that have limits. What a key has used `before` stays used, unless its limits have changed."""
+    known = before.keys if before is not None else {}
+    keys = {}
+    for key in auth.keys:
+        limits = _limits(key)
+        if limits != Limits():
+            kept = known.get(key.name)
+            is_same = kept is not None and (kept.limits, kept.queue) == (limits, key.queue)
+            keys[key.name] = kept if kept is not None and is_same else Limited(limits, key.queue)
+    return LimitKeys(keys)
+
+
+def revoked_by(before: Auth, after: Auth) -> Callable[[Caller], bool]:
+    """Who may not go on as before: keys that are gone, or are not what they were, and callers without one where one is
+    required now.
+    """
+    listed = {_listed(key) for key in after.keys}
+    gone = {key.name for key in before.keys if _listed(key) not in listed}
+    is_closed = after.required and not before.required
+
+    def is_revoked(caller: Caller) -> bool:
+        return is_closed if caller is ANONYMOUS else caller.name in gone
+
+    return is_revoked
 
 
 def _listed(key: Key) -> ListedKey:

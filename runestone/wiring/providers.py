@@ -19,10 +19,20 @@ from runestone.providers.pool import PoolLimits
 from runestone.providers.simulated.behaviour import Behaviour
 from runestone.providers.simulated.provider import OPERATIONS, PREFILL, SimulatedProvider
 
+Before = tuple[Configuration, Mapping[str, Upstream]]
+"""What was served before a reload."""
 
-def upstreams_of(configuration: Configuration) -> dict[str, Upstream]:
-    """Every provider by name; nothing is opened yet."""
-    return {name: _upstream(name, entry, configuration) for name, entry in configuration.providers.items()}
+
+def upstreams_of(configuration: Configuration, before: Before | None = None) -> dict[str, Upstream]:
+    """Every provider by name; new ones are not opened yet. One that is configured as it was `before` is the same, with
+    its connections and all that is known of it.
+    """
+    return {
+        name: before[1][name]
+        if before is not None and _is_same(name, configuration, before[0])
+        else _upstream(name, entry, configuration)
+        for name, entry in configuration.providers.items()
+    }
 
 
 def traits_of(configuration: Configuration) -> dict[str, Traits]:
@@ -45,6 +55,15 @@ def pool_of(provider: Provider, configuration: Configuration) -> PoolSettings:
     """`[pool]` with what the provider overrides."""
     own = {field.name: getattr(provider.pool, field.name) for field in fields(provider.pool)}
     return replace(configuration.pool, **{name: value for name, value in own.items() if value is not None})
+
+
+def _is_same(name: str, configuration: Configuration, before: Configuration) -> bool:
+    one, other = configuration.providers[name], before.providers.get(name)
+    return (
+        one == other
+        and pool_of(one, configuration) == pool_of(one, before)
+        and configuration.routing.timeouts == before.routing.timeouts
+    )
 
 
 def _upstream(name: str, provider: Provider, configuration: Configuration) -> Upstream:

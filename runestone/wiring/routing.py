@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Literal
 
 from runestone.config.load import OFF, SIMULATED
@@ -33,11 +34,14 @@ def model_names(configuration: Configuration) -> Names:
     )
 
 
-def targets_of(configuration: Configuration) -> Targets:
-    """The state of every target the configuration names."""
+def targets_of(configuration: Configuration, before: Targets | None = None, kept: Container[str] = ()) -> Targets:
+    """The state of every target the configuration names; those of the providers `kept` are what they were `before`."""
     breaker, adaptive = configuration.breaker, configuration.routing.adaptive_concurrency
 
     def make(target: Target) -> Watched:
+        known = before.exactly(target) if before is not None and target.provider in kept else None
+        if known is not None:
+            return known
         pool = pool_of(configuration.providers[target.provider], configuration)
         capacity = pool.default_size + pool.max_overflow
         own = Breaker(

@@ -13,7 +13,6 @@ from time import monotonic, perf_counter
 
 from runestone import __version__
 from runestone.core.json import JsonObject
-from runestone.edge.state import Watching
 from runestone.gateway.inflight import InFlight, Seen
 from runestone.telemetry.log_queue import dropped_lines
 from runestone.telemetry.tail import Tail
@@ -25,30 +24,31 @@ LONGEST = 300
 _STATM = Path("/proc/self/statm")
 
 
-def watching_of(
-    inflight: InFlight, providers: Callable[[], JsonObject], caching: Caching, live: Live, tail: Tail
-) -> Watching:
-    """The endpoints. `providers` tells of pools and breakers."""
-    return Watching(State(inflight, providers, caching, live, tail), tail)
-
-
 def log_samples() -> Iterator[tuple[str, dict[str, str], float]]:
     """What metrics read at any time."""
     yield "log_lines_dropped_total", {}, dropped_lines()
 
 
 class State:
-    """`providers` tells of pools and breakers; the rest is asked directly."""
+    """`providers` tells of pools and breakers; the rest is asked directly. `since` is when the process began, of
+    `time.monotonic`.
+    """
 
     def __init__(
-        self, inflight: InFlight, providers: Callable[[], JsonObject], caching: Caching, live: Live, tail: Tail
+        self,
+        inflight: InFlight,
+        providers: Callable[[], JsonObject],
+        caching: Caching,
+        live: Live,
+        tail: Tail,
+        since: float,
     ) -> None:
         self._inflight = inflight
         self._providers = providers
         self._caching = caching
         self._live = live
         self._tail = tail
-        self._since = monotonic()
+        self._since = since
 
     async def __call__(self, most: int) -> JsonObject:
         """Everything, with the `most` calls that have been here longest."""
@@ -63,6 +63,7 @@ class State:
             "draining": live.running.draining,
             "memory_bytes": memory,
             "loop_lag_seconds": round(lag, 6),
+            "tasks": len(asyncio.all_tasks()),
             "calls": self._calls(most),
             "streams": {"active": live.running.streams, "resumable": len(live.streams)},
             "websocket": {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, Protocol
 
-from runestone.config.schema import Telemetry
+from runestone.config.front import Telemetry
 from runestone.core.record import Record
 from runestone.core.trace import Trace
 from runestone.telemetry.tracer import Tracer

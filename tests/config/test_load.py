@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from runestone.config.kinds import Secret
 from runestone.config.load import load
-from runestone.config.schema import Configuration, Secret
+from runestone.config.schema import Configuration
 from runestone.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]

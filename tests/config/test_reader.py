@@ -9,8 +9,8 @@ from typing import Literal
 
 import pytest
 
+from runestone.config.kinds import Duration, Port, Ratio, Secret, Size
 from runestone.config.reader import Faults, Reader, nearest
-from runestone.config.schema import Duration, Port, Ratio, Secret, Size
 
 SECOND, BYTE, NOTHING, FIRST = Duration(1.0), Size(1), Ratio(0.0), Port(1)
 

@@ -133,6 +133,14 @@ def test_it_is_complete() -> None:
         "max_body": "20MB",
         "drain": "30s",
         "keep_alive": "75s",
+        "head_timeout": "10s",
+        "stall": "1m",
+        "max_connections": 20_000,
+        "stuck_after": "10s",
+        "admin_host": "127.0.0.1",
+        "workers": 1,
+        "sticky": True,
+        "watch": False,
         "cors_origins": [],
     }
     assert shown["routing"]["timeouts"]["first_byte"] == "5m"

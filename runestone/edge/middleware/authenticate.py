@@ -15,7 +15,7 @@ from runestone.edge.calls import Handler
 from runestone.edge.request import SOCKETS, VISIT, credential, socket_credential
 from runestone.errors import Unauthorized
 
-_OPEN = frozenset({"/health", "/health/live", "/health/ready", "/metrics", "/runestone.js"})
+_OPEN = frozenset({"/health", "/health/live", "/health/ready", "/metrics", "/runestone.js", "/openapi.json"})
 
 
 class Authenticate:

@@ -43,9 +43,11 @@ class Limits:
     max_text: int = 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class House:
-    """What all conversations share. `start` runs something in a task that the house owns."""
+    """What all conversations share; `gateway` and `limits` are others after a reload. `start` runs something in a task
+    that the house owns.
+    """
 
     gateway: Gateway
     sessions: Sessions
@@ -162,7 +164,10 @@ class Conversation:
     def _call(self, message: Message, *, stream: bool) -> Call | None:
         """The call that the payload asks for; None when it is refused, which is told."""
         house, session = self._house, self.session
-        if house.running.draining:
+        if session.is_revoked:
+            session.refuse("unauthorized", "the key of this connection has changed; connect again", message.ref)
+            return None
+        if house.running.draining or house.sessions.is_draining:
             session.refuse("service_unavailable", "the gateway is shutting down", message.ref)
             return None
         if len(session.works) >= house.limits.max_streams:

@@ -49,7 +49,9 @@ class Terms:
 
 
 class WebSockets:
-    """The handler. `begin` begins the trace of a connection that is to be traced, `finish` takes it at its end."""
+    """The handler. `begin` begins the trace of a connection that is to be traced, `finish` takes it at its end; these
+    and the terms may change, for connections that come after.
+    """
 
     def __init__(
         self,
@@ -60,23 +62,23 @@ class WebSockets:
         finish: Callable[[Trace], None] | None = None,
     ) -> None:
         self._house = house
-        self._terms = terms
-        self._begin = begin
-        self._finish = finish
+        self.terms = terms
+        self.begin = begin
+        self.finish = finish
         self._refusing = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One connection, from its handshake to its end."""
         ws = web.WebSocketResponse(
             timeout=GOODBYE,
-            heartbeat=self._terms.heartbeat or None,
+            heartbeat=self.terms.heartbeat or None,
             compress=False,
-            max_msg_size=self._terms.max_message + 1,  # aiohttp refuses what is as large as this
+            max_msg_size=self.terms.max_message + 1,  # aiohttp refuses what is as large as this
             protocols=(_chosen(request),),
         )
         if request.method != "GET" or not ws.can_prepare(request):
             raise BadRequest("this is a WebSocket endpoint: connect with a WebSocket client")
-        head = head_of(request, self._terms.total)
+        head = head_of(request, self.terms.total)
         if (
             "Origin" in request.headers
         ):  # what browsers say of caches is about the handshake, and pages cannot change it
@@ -115,19 +117,19 @@ class WebSockets:
             return 1001, "the gateway is shutting down"
         if not sessions.has_room:
             return 1013, "too many connections; try later"
-        if visit.caller is ANONYMOUS and not may_come(request, self._terms.origins):
+        if visit.caller is ANONYMOUS and not may_come(request, self.terms.origins):
             return 1008, "pages of this origin may not connect without a key (server.cors_origins)"
         return None
 
     async def _traced(self, request: web.Request, ws: web.WebSocketResponse, head: Head) -> None:
-        trace = self._begin(head.context) if self._begin is not None else None
-        if trace is None or self._finish is None:
+        trace = self.begin(head.context) if self.begin is not None else None
+        if trace is None or self.finish is None:
             await self._converse(request, ws, head)
             return
         try:
             await self._converse(request, ws, head._replace(context=trace.context()))
         finally:
-            self._finish(trace)
+            self.finish(trace)
 
     async def _converse(self, request: web.Request, ws: web.WebSocketResponse, head: Head) -> None:
         sessions, connection = self._house.sessions, request.protocol
@@ -137,8 +139,8 @@ class WebSockets:
         socket = Socket(
             connection,
             sessions.tally,
-            stall=self._terms.stall,
-            max_waiting=self._terms.max_waiting,
+            stall=self.terms.stall,
+            max_waiting=self.terms.max_waiting,
             cut=lambda reason: _log.warning("a WebSocket client was cut: %s", reason),
             close=lambda code, reason: self._close(ws, socket, code, reason),
         )
@@ -152,7 +154,7 @@ class WebSockets:
             socket.release()
             if transport is not None and transport.get_write_buffer_size():
                 # What was left for it is let go of: at once for a dead peer, and soon for one that does not read.
-                wait = 0.0 if ws.close_code == WSCloseCode.ABNORMAL_CLOSURE else self._terms.stall
+                wait = 0.0 if ws.close_code == WSCloseCode.ABNORMAL_CLOSURE else self.terms.stall
                 asyncio.get_running_loop().call_later(wait, transport.abort)
             if conversation.session.socket is socket:
                 sessions.lose(conversation.session)
@@ -174,7 +176,7 @@ class WebSockets:
     def _close(self, ws: web.WebSocketResponse, socket: Socket, code: int, reason: str) -> None:
         socket.flush()
         socket.release()
-        self._house.start("close a WebSocket", _closed(ws, code, reason, min(GOODBYE, self._terms.stall)))
+        self._house.start("close a WebSocket", _closed(ws, code, reason, min(GOODBYE, self.terms.stall)))
 
 
 async def _closed(ws: web.WebSocketResponse, code: int, reason: str, patience: float) -> None:

@@ -32,13 +32,15 @@ class Work(Protocol):
 class Session:
     """`idle(session)` is called whenever nothing runs for it any more."""
 
-    __slots__ = ("_idle", "caller", "id", "outbox", "received", "rooms", "socket", "works")
+    __slots__ = ("_idle", "caller", "id", "is_revoked", "outbox", "received", "rooms", "socket", "works")
 
     def __init__(self, identity: str, caller: Caller, outbox: Outbox, idle: Callable[[Session], None]) -> None:
         self.id = identity
         self.caller = caller
         self.outbox = outbox
         self.socket: Socket | None = None
+        self.is_revoked = False
+        """Its key is not what it was: what runs goes on, and nothing new begins."""
         self.received = 0
         """Messages the client has sent, without pings and resumes."""
         self.works: dict[str, Work] = {}

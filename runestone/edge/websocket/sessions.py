@@ -18,6 +18,8 @@ from runestone.edge.websocket.socket import Socket, Tally
 
 AWAY = 1001
 """The close code of a server that goes away."""
+POLICY = 1008
+"""Of one that will not have this client."""
 
 
 class Sessions:
@@ -35,7 +37,7 @@ class Sessions:
         """Open now, those that are still shaking hands too."""
         self.most = most
         """Connections that may be open."""
-        self._max_kept = max_kept
+        self.max_kept = max_kept
         self._ledger = Ledger(max_bytes)
         self._leave = leave
         self._there: dict[str, Session] = {}
@@ -58,8 +60,8 @@ class Sessions:
 
     def open(self, caller: Caller, socket: Socket) -> Session:
         """A new session."""
-        outbox = Outbox(max_kept=self._max_kept, keep_for=self.resumable_for, ledger=self._ledger)
-        session = Session(f"session_{secrets.token_hex(16)}", caller, outbox, self._close_if_draining)
+        outbox = Outbox(max_kept=self.max_kept, keep_for=self.resumable_for, ledger=self._ledger)
+        session = Session(f"session_{secrets.token_hex(16)}", caller, outbox, self._close_if_over)
         session.socket = socket
         self._there[session.id] = session
         if self._sweeper is None and self.resumable_for:
@@ -110,11 +112,21 @@ class Sessions:
             session.socket = None
             self._end(session)
 
+    def revoke(self, is_revoked: Callable[[Caller], bool]) -> None:
+        """Lets go of the sessions of these callers: those nothing runs for now, the others as soon as that is so."""
+        for session in tuple(self._there.values()):
+            if is_revoked(session.caller):
+                session.is_revoked = True
+                self._close_if_over(session)
+        for session, _ in tuple(self._away.values()):
+            if is_revoked(session.caller):
+                self._expire(session)
+
     def drain(self) -> None:
         """Closes the connections nothing runs for now, and the others as soon as that is so."""
         self.is_draining = True
         for session in tuple(self._there.values()):
-            self._close_if_draining(session)
+            self._close_if_over(session)
         for session, _ in tuple(self._away.values()):
             if not session.works:
                 self._expire(session)
@@ -131,8 +143,13 @@ class Sessions:
         for session, _ in tuple(self._away.values()):
             self._expire(session)
 
-    def _close_if_draining(self, session: Session) -> None:
-        if self.is_draining and not session.works and session.socket is not None:
+    def _close_if_over(self, session: Session) -> None:
+        if session.works or session.socket is None:
+            return
+        if session.is_revoked:
+            session.socket.close(POLICY, "the key of this connection has changed")
+            self.drop(session)
+        elif self.is_draining:
             session.socket.close(AWAY, "the gateway is shutting down")
 
     def _sweep(self) -> None:

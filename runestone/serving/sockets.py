@@ -1,0 +1,122 @@
+"""Listeners, by name: `http`, `websocket` (a second port for the same), `admin`.
+
+    from a process before, or the parent   RUNESTONE_LISTENERS=http=3,websocket=4
+    from systemd (sd_listen_fds(3))        LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES: by these names, else in this order
+    otherwise                              bound to what the configuration says
+
+Rules: a socket that was handed over is used where it is bound to what is configured now; one from systemd always is,
+its unit says where. Nothing listens beyond loopback unless the configuration says so.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Final
+
+from runestone.config.schema import Configuration
+
+HTTP, WEBSOCKET, ADMIN = "http", "websocket", "admin"
+NAMES: Final = (HTTP, WEBSOCKET, ADMIN)
+USUAL: Final = 4005
+"""The second port, where `websocket.port` does not say."""
+HANDED_OVER: Final = "RUNESTONE_LISTENERS"
+FIRST: Final = 3
+"""systemd's first descriptor."""
+
+Listeners = dict[str, socket.socket]
+
+
+def listeners_of(configuration: Configuration, environ: Mapping[str, str]) -> Listeners:
+    """The sockets to serve on, bound; whether they listen yet depends on where they come from. Raises OSError where
+    one cannot be bound; the usual WebSocket port may be taken.
+    """
+    systemd = _from_systemd(environ)
+    handed = _handed_over(environ)
+    listeners: Listeners = {}
+    try:
+        for name, (host, port, is_needed) in _wanted(configuration).items():
+            if name in systemd:
+                listeners[name] = systemd.pop(name)
+            elif name in handed and _is_there(handed[name], host, port):
+                listeners[name] = handed.pop(name)
+            elif not systemd or is_needed:
+                try:
+                    listeners[name] = listen(host, port)
+                except OSError:
+                    if is_needed:
+                        raise
+    except OSError:
+        for listener in listeners.values():
+            listener.close()
+        raise
+    for left in (*systemd.values(), *handed.values()):
+        left.close()
+    return listeners
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound there. Raises OSError."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def handed_on(listeners: Listeners) -> str:
+    """What a process that inherits the descriptors of `listeners` is told in RUNESTONE_LISTENERS."""
+    return ",".join(f"{name}={listener.fileno()}" for name, listener in listeners.items())
+
+
+def address_of(listener: socket.socket) -> str:
+    """host:port, as a URL has it."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _wanted(configuration: Configuration) -> dict[str, tuple[str, int, bool]]:
+    """(host, port, whether it must be had) by name."""
+    server, sockets = configuration.server, configuration.websocket
+    wanted = {HTTP: (server.host, int(server.port), True)}
+    if sockets.enabled and sockets.port != 0:
+        wanted[WEBSOCKET] = (
+            server.host,
+            USUAL if sockets.port is None else int(sockets.port),
+            sockets.port is not None,
+        )
+    if server.admin_port is not None:
+        wanted[ADMIN] = (server.admin_host, int(server.admin_port), True)
+    return wanted
+
+
+def _handed_over(environ: Mapping[str, str]) -> Listeners:
+    told = [part.partition("=") for part in environ.get(HANDED_OVER, "").split(",") if part]
+    return {name: socket.socket(fileno=int(number)) for name, _, number in told}
+
+
+def _from_systemd(environ: Mapping[str, str]) -> Listeners:
+    # The one-file binary's loader is who systemd has started; the program is its child.
+    if HANDED_OVER in environ or environ.get("LISTEN_PID") not in (str(os.getpid()), str(os.getppid())):
+        return {}
+    count = int(environ.get("LISTEN_FDS", "0"))
+    told = environ.get("LISTEN_FDNAMES", "").split(":")
+    named = all(name in NAMES for name in told) and len(set(told)) == count
+    names = told if named else list(NAMES)
+    found = {}
+    for number, name in zip(range(FIRST, FIRST + count), names, strict=False):
+        found[name] = socket.socket(fileno=number)
+        found[name].set_inheritable(False)
+    return found
+
+
+def _is_there(listener: socket.socket, host: str, port: int) -> bool:
+    """Whether it is bound to this; port 0 is any."""
+    address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][4]
+    bound = listener.getsockname()
+    return bool(bound[0] == address[0] and port in (0, bound[1]))

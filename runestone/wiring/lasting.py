@@ -1,0 +1,132 @@
+"""What outlives a reload: connections, sessions, calls in flight, what was counted, what runs in the background.
+
+Lasting   made once, handed from the parts of one configuration to those of the next
+Now       the parts of the configuration in force that are looked at from outside
+Reloads   what has become of the configuration files so far
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from time import monotonic
+
+from runestone.config.schema import Configuration
+from runestone.control import Control
+from runestone.core.buckets import Buckets
+from runestone.core.json import JsonObject
+from runestone.edge.running import Running
+from runestone.edge.websocket.stream import Gateway
+from runestone.errors import BadRequest
+from runestone.gateway.inflight import InFlight
+from runestone.heartbeat import Heartbeat
+from runestone.tasks import Supervisor
+from runestone.telemetry.metrics import Metrics
+from runestone.telemetry.tail import Tail
+from runestone.wiring.caching import Caching
+from runestone.wiring.health import Looked
+from runestone.wiring.state import log_samples
+from runestone.wiring.streams import Live, live_of
+from runestone.wiring.telemetry import Following
+
+Sample = tuple[str, dict[str, str], float | Buckets]
+
+
+@dataclass(slots=True)
+class Reloads:
+    """`generation` counts the configurations that were served with; `refusal` says, to anybody, that the last file was
+    refused.
+    """
+
+    generation: int = 1
+    done: int = 0
+    refused: int = 0
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """Of the configuration in force."""
+
+    control: Control
+    caching: Caching
+    following: Following
+
+
+async def _not_here() -> JsonObject:
+    raise BadRequest("this gateway was not started from a configuration that can be read again")
+
+
+@dataclass(slots=True)
+class Lasting:
+    """`now` and `live` are set by the first configuration, the rest by who serves."""
+
+    now: Now = field(init=False)
+    live: Live = field(init=False)
+    metrics: Metrics = field(init=False)
+    tail: Tail = field(init=False)
+    heartbeat: Heartbeat
+    running: Running = field(default_factory=Running)
+    tasks: Supervisor = field(default_factory=Supervisor)
+    inflight: InFlight = field(default_factory=InFlight)
+    reloads: Reloads = field(default_factory=Reloads)
+    reload: Callable[[], Awaitable[JsonObject]] = _not_here
+    """Reads the configuration again; what has become of that."""
+    connections: Callable[[], tuple[int, int, int]] = lambda: (0, 1, 0)
+    """Of clients: open now, how many may be, how many were refused."""
+    since: float = field(default_factory=monotonic)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(state=self.samples)
+        self.tail = Tail(self.metrics.cost_of)
+
+    def begin(self, configuration: Configuration, now: Now, gateway: Gateway) -> None:
+        """What the first configuration makes, and later ones change."""
+        self.now = now
+        self.live = live_of(
+            configuration,
+            gateway,
+            running=self.running,
+            start=self.tasks.start,
+            refused=self.metrics.refused,
+            following=now.following,
+        )
+
+    async def reload_now(self) -> JsonObject:
+        """Reads the configuration again. Raises ConfigurationError, after which everything is as it was."""
+        return await self.reload()
+
+    def samples(self) -> Iterator[Sample]:
+        """What metrics read at any time."""
+        yield from self.now.control.samples()
+        yield from self.now.caching.samples()
+        yield from self.live.samples()
+        yield from self.now.following.samples()
+        yield from self.heartbeat.samples()
+        yield from log_samples()
+        for task, restarts in self.tasks.restarts():
+            yield "task_restarts_total", {"task": task}, restarts
+        yield "reloads_total", {"result": "done"}, self.reloads.done
+        yield "reloads_total", {"result": "refused"}, self.reloads.refused
+        yield "config_generation", {}, self.reloads.generation
+        now, most, refused = self.connections()
+        yield "connections", {}, now
+        yield "connections_limit", {}, most
+        yield "connections_refused_total", {}, refused
+
+    def looked(self) -> Looked:
+        """What GET /health looks at."""
+        return Looked(
+            control=lambda: self.now.control,
+            running=self.running,
+            sessions=self.live.sessions,
+            heartbeat=self.heartbeat,
+            tasks=self.tasks,
+            refusal=lambda: self.reloads.refusal,
+            connections=lambda: self.connections()[:2],
+        )
+
+
+def lasting_of(configuration: Configuration) -> Lasting:
+    """For a process that begins with `configuration`."""
+    return Lasting(Heartbeat(configuration.server.stuck_after))
