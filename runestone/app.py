@@ -46,9 +46,9 @@ from runestone.telemetry.logs import CallLog
 from runestone.telemetry.metrics import Metrics
 from runestone.wiring.cache_control import CacheControl, cache_control_of
 from runestone.wiring.caching import Caching, batch_stages, cache_stages, caching_of
-from runestone.wiring.endpoints import Parts, endpoints_of
+from runestone.wiring.endpoints import PUBLIC, Parts, endpoints_of
 from runestone.wiring.keys import limits_of, revoked_by
-from runestone.wiring.lasting import Lasting, Now, lasting_of
+from runestone.wiring.lasting import Lasting, Now, Siblings, lasting_of
 from runestone.wiring.pipelines import Watch, pipelines_of
 from runestone.wiring.prices import costs_of
 from runestone.wiring.providers import pools_of, traits_of, upstreams_of
@@ -59,13 +59,12 @@ from runestone.wiring.telemetry import Following, following_of
 
 @dataclass(slots=True, kw_only=True)
 class App:
-    """What one configuration made: the aiohttp application, and what must be opened and closed with it. `admin` is the
-    application of the admin listener, None where there is none.
+    """What one configuration made: the aiohttp applications (wiring/endpoints.py), and what must be opened and closed
+    with them.
     """
 
     configuration: Configuration
-    web: Application
-    admin: Application | None
+    apps: dict[str, Application]
     gateway: Pipelines
     upstreams: dict[str, Upstream]
     control: Control
@@ -83,6 +82,11 @@ class App:
     """The one in force, until this one takes over."""
     tending: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """What looks after the providers that have connections."""
+
+    @property
+    def web(self) -> Application:
+        """What clients see."""
+        return self.apps[PUBLIC]
 
     @property
     def running(self) -> Running:
@@ -176,11 +180,11 @@ class App:
         self.lasting.now.control.checked(provider, is_well)  # targets are others after a reload, the provider may stay
 
 
-def build(configuration: Configuration, before: App | None = None) -> App:
-    """Every object of the gateway, wired; nothing is opened yet, and nothing of `before` is changed. Raises
-    ConfigurationError.
+def build(configuration: Configuration, before: App | None = None, siblings: Siblings | None = None) -> App:
+    """Every object of the gateway, wired; nothing is opened yet, and nothing of `before` is changed. `siblings` are the
+    other workers. Raises ConfigurationError.
     """
-    lasting = before.lasting if before is not None else lasting_of(configuration)
+    lasting = before.lasting if before is not None else lasting_of(configuration, siblings)
     upstreams = upstreams_of(configuration, (before.configuration, before.upstreams) if before is not None else None)
     names = model_names(configuration)
     targets = _targets(configuration, upstreams, before)
@@ -207,11 +211,9 @@ def build(configuration: Configuration, before: App | None = None) -> App:
         lasting.begin(configuration, Now(control, caching, following), gateway)
     cache = cache_control_of(configuration, caching, names)
     parts = Parts(gateway, names, access, limits, control, caching, cache, upstreams)
-    web, admin = endpoints_of(configuration, parts, lasting)
     return App(
         configuration=configuration,
-        web=web,
-        admin=admin,
+        apps=endpoints_of(configuration, parts, lasting),
         gateway=gateway,
         upstreams=upstreams,
         control=control,

@@ -30,6 +30,8 @@ from runestone.console.top import live, once
 from runestone.core.keys import digest, new_key
 from runestone.errors import ConfigurationError
 from runestone.serving.process import serve
+from runestone.serving.successor import WORKER, NoSuccessor
+from runestone.serving.workers import Parent
 from runestone.telemetry import logs
 from runestone.wiring.routing import model_names
 
@@ -116,15 +118,24 @@ def _serve(arguments: argparse.Namespace) -> int:
     with logs.set_up(log.level, log.format, log.buffer) as written:
 
         def ready(address: str) -> None:
+            if WORKER in os.environ:
+                return  # its parent says it for all
             for line in _banner(configuration, address):
                 written.say(line)  # in its turn, and without waiting: whoever reads stderr may be slow
 
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(serve(configuration, load=read, file=file if file.exists() else None, ready=ready))
+                if server.workers > 1 and WORKER not in os.environ:
+                    runner.run(Parent(configuration, load=read, environ=os.environ, ready=ready).run())
+                else:
+                    there = file if file.exists() else None
+                    runner.run(serve(configuration, load=read, file=there, ready=ready))
         except OSError as error:
             reason = error.strerror or error.__class__.__name__
             written.say(f"runestone: cannot serve on {server.host}:{server.port}: {reason}")
+            return FAILED
+        except NoSuccessor as error:
+            written.say(f"runestone: a worker cannot serve: {error}")
             return FAILED
     return DONE
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -48,21 +48,21 @@ _log = logging.getLogger("runestone.reload")
 
 class Reloader:
     """Of a process that began with `app`. `load` reads the configuration anew, and raises ConfigurationError; `served`
-    are what turns requests into answers: of the usual listeners, and of the admin listener where there is one;
-    `renew(configuration)` is called after each change, for what the process itself holds (certificates, log level).
+    are what turns requests into answers, by the names of the applications; `renew(configuration)` is called after each
+    change, for what the process itself holds (certificates, log level).
     """
 
     def __init__(
         self,
         app: App,
         load: Callable[[], Configuration],
-        served: tuple[Dispatch, Dispatch | None],
+        served: Mapping[str, Dispatch],
         patience: Patience,
         renew: Callable[[Configuration], None],
     ) -> None:
         self.app = app
         self._load = load
-        self._dispatch, self._admin = served
+        self._served = served
         self._patience = patience
         self._renew = renew
         self._turn = asyncio.Lock()
@@ -121,9 +121,8 @@ class Reloader:
             raise
         handlers = old.running.now()
         app.take_over()
-        self._dispatch.adopt(app.web)
-        if self._admin is not None and app.admin is not None:
-            self._admin.adopt(app.admin)
+        for name, dispatch in self._served.items():
+            dispatch.adopt(app.apps[name])
         set_patience(self._patience, configuration)
         self._renew(configuration)
         self.app = app

@@ -30,6 +30,7 @@ from runestone.providers import catalog
 
 SIMULATED = "simulated"
 OFF = "off"
+MOST_WORKERS = 256
 DEFAULT_FILE = Path("runestone.toml")
 
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -105,6 +106,13 @@ def _check_hedge(path: str, hedge: str, faults: Faults) -> None:
 
 
 def _complete_server(server: Server, faults: Faults, base: Path) -> Server:
+    if not 1 <= server.workers <= MOST_WORKERS:
+        faults.add_unless_known("server.workers", f"must be 1 to {MOST_WORKERS}")
+    if server.max_connections < 1:
+        faults.add_unless_known("server.max_connections", "must be at least 1")
+    for name in ("head_timeout", "stall", "stuck_after"):
+        if getattr(server, name) <= 0:
+            faults.add_unless_known(f"server.{name}", "must be more than 0")
     if server.tls_cert is None and server.tls_key is None:
         return server
     if server.tls_cert is None or server.tls_key is None:

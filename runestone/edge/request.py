@@ -119,7 +119,7 @@ async def read_body(request: web.Request, limit: int, types: frozenset[str] = JS
         raise BadRequest("a compressed body is not accepted here; send it as it is", param="content-encoding")
     try:
         if request.content.is_eof():  # the usual case: it came with the head
-            body = request.content.read_nowait()
+            body = request._read_bytes = request.content.read_nowait()
             if len(body) > limit:
                 raise TooLarge(f"the body is larger than {limit} bytes")
             return body

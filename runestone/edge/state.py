@@ -31,6 +31,9 @@ class Follower(Protocol):
     async def next(self, patience: float) -> bytes:
         """The events that have come since; b"" when there was none within `patience` seconds."""
 
+    def tell(self, event: bytes) -> None:
+        """One more for it."""
+
     def close(self) -> None:
         """It follows no more."""
 

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 
-class Exposition(Protocol):
-    """Something that can be scraped."""
-
-    content_type: str
-
-    def expose(self) -> bytes:
-        """The text."""
-
-
 class Metrics:
-    """The handler."""
+    """The handler. `expose` gives the text, of this `content_type`."""
 
-    def __init__(self, source: Exposition) -> None:
-        self._source = source
+    def __init__(self, expose: Callable[[], Awaitable[bytes]], content_type: str) -> None:
+        self._expose = expose
+        self._content_type = content_type
 
     async def scrape(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._source.expose(), headers={"Content-Type": self._source.content_type})
+        return web.Response(body=await self._expose(), headers={"Content-Type": self._content_type})

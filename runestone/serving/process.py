@@ -3,7 +3,8 @@
     SIGTERM, SIGINT   drains: takes nothing new, lets calls end within `server.drain`; a second one ends at once
     SIGHUP            reads the configuration again (reload.py)
     SIGUSR2           starts a successor on the same sockets (successor.py), then leaves to it: every answer is the last
-                      on its connection, and what runs may end, however long a call may take
+                      on its connection, and what runs may end, however long a call may take. A worker just leaves: its
+                      parent has the successors.
 
 Rule: nothing is taken away before something else is there: a successor serves before this one stops accepting, and a
 connection that is kept is told to go before it is closed.
@@ -15,7 +16,6 @@ import asyncio
 import logging
 import os
 import signal
-import ssl
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -25,22 +25,18 @@ from time import monotonic
 from runestone.app import App, build
 from runestone.config.schema import Configuration
 from runestone.debug import console
-from runestone.edge.dispatch import Dispatch
-from runestone.edge.server import Patience, Server
-from runestone.reload import Reloader, set_patience
+from runestone.reload import Reloader
 from runestone.serving import successor
-from runestone.serving.sockets import ADMIN, HTTP, USUAL, WEBSOCKET, Listeners, address_of, listeners_of
+from runestone.serving.family import family_of, own_of
+from runestone.serving.front import Front
+from runestone.serving.sockets import HTTP, USUAL, WEBSOCKET, Listeners, address_of, listeners_of
+from runestone.serving.successor import Pulse
 from runestone.serving.system import Notifier, keep_memory_private, raise_file_limit, settle_memory
 from runestone.telemetry.logs import set_level
 
 LAST_WORDS = 0.5
 """Seconds connections have at the end to take what was written to them; calls had `server.drain` before."""
-QUIET = 2.0
-"""Seconds without a request after which kept connections of a process that was replaced are taken for idle."""
 POLL = 0.05
-HANDSHAKE = 10.0
-"""Seconds a client may take for its TLS handshake."""
-BACKLOG = 4096
 
 _log = logging.getLogger("runestone")
 
@@ -57,16 +53,16 @@ class Process:
         environ: Mapping[str, str],
         ready: Callable[[str], None],
     ) -> None:
-        self._configuration = configuration
-        self._load = load
+        family = self._family = family_of(environ)
+        self._configuration = own_of(configuration, family)
+        self._load = lambda: own_of(load(), family)
         self._file = file
         self._environ = environ
         self._ready = ready
         self._notifier = Notifier(environ)
+        self._pulse = Pulse(environ)
         self._listeners: Listeners = {}
-        self._listening: list[asyncio.Server] = []
         self._reloader: Reloader | None = None
-        self._tls: ssl.SSLContext | None = None
         self._leave = asyncio.Event()
         self._is_upgrading = False
         self._is_replaced = False
@@ -77,8 +73,8 @@ class Process:
         debug = self._configuration.debug
         if not debug.core_dumps:
             keep_memory_private()
-        app = build(self._configuration)
         self._take_signals()
+        app = build(self._configuration, siblings=self._family)
         self._listeners = listeners_of(self._configuration, self._environ)
         async with console(debug.port, {"app": app}) if debug.console else nullcontext():
             try:
@@ -86,83 +82,58 @@ class Process:
             finally:
                 for listener in self._listeners.values():
                     listener.close()
+                if self._family is not None:
+                    await self._family.close()
 
     async def _serve(self, app: App) -> None:
         raise_file_limit(2 * sum(pool.default_size + pool.max_overflow for pool in app.pools.values()) + 256)
         app.metrics.watch_process()
-        lasting = app.lasting
-        lasting.heartbeat.each = self._notifier.alive
+        app.lasting.heartbeat.each = self._beat
         await app.start()
-        patience = Patience()
-        set_patience(patience, self._configuration)
-        dispatch, admin = Dispatch(app.web), Dispatch(app.admin) if app.admin is not None else None
-        servers = [Server(dispatch, patience), *([Server(admin, patience)] if admin is not None else [])]
-        lasting.connections = lambda: (sum(map(len, servers)), patience.connections, sum(s.refused for s in servers))
-        reloader = self._reloader = Reloader(app, self._load, (dispatch, admin), patience, self._renew)
+        front = Front(app, self._configuration, self._family)
+        renew = partial(self._renew, front)
+        reloader = self._reloader = Reloader(app, self._load, front.dispatches, front.patience, renew)
         app.tasks.keep("watch the configuration", partial(reloader.watch, self._files))
         try:
-            await self._listen(servers[0], servers[-1])
+            self._announce(await front.open(self._listeners))
             settle_memory()
             await self._leave.wait()
-            await self._finish(reloader.app, servers, [dispatch, *([admin] if admin is not None else [])])
+            await self._finish(reloader.app, front)
         finally:
-            for listening in self._listening:
-                listening.close()
-            for server in servers:
-                await server.close(LAST_WORDS)
+            await front.close(LAST_WORDS)
             await reloader.app.close(keep=not self._is_replaced)
 
-    async def _listen(self, server: Server, admin: Server) -> None:
-        told = self._configuration.server
-        if told.tls_cert is not None:
-            self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            self._tls.load_cert_chain(told.tls_cert, told.tls_key)
-        loop = asyncio.get_running_loop()
-        for name, listener in self._listeners.items():
-            self._listening.append(
-                await loop.create_server(
-                    admin if name == ADMIN else server,
-                    sock=listener,
-                    ssl=self._tls,
-                    backlog=BACKLOG,
-                    ssl_handshake_timeout=HANDSHAKE if self._tls is not None else None,
-                )
-            )
-        address = f"{'https' if self._tls is not None else 'http'}://{address_of(self._listeners[HTTP])}"
+    def _announce(self, address: str) -> None:
         self._ready(address)
-        sockets = self._configuration.websocket
-        if sockets.enabled and sockets.port is None and WEBSOCKET not in self._listeners:
+        told = self._configuration
+        if told.websocket.enabled and told.websocket.port is None and WEBSOCKET not in self._listeners:
             _log.info("port %d is taken: WebSockets are at %s alone", USUAL, address)
         for name, listener in self._listeners.items():
             if name != HTTP:
                 _log.info("%s is at %s too", name, address_of(listener))
-        successor.say_ready(self._environ)
+        self._pulse.ready()
         self._notifier.ready(f"serves on {address}")
 
-    async def _finish(self, app: App, servers: list[Server], dispatches: list[Dispatch]) -> None:
+    async def _finish(self, app: App, front: Front) -> None:
         """Nothing new is taken; what runs ends."""
-        for listening in self._listening:
-            listening.close()
+        front.stop()
         app.live.sessions.drain()
         if self._is_replaced:
             self._notifier.mute()
-            for dispatch in dispatches:
-                dispatch.leave()
-            _log.info(
-                "a new process serves: this one finishes what runs", extra={"fields": {"calls": app.running.count}}
-            )
-            await self._until_quiet(app, servers, dispatches)
+            front.leave()
+            fields = {"calls": app.running.count}
+            _log.info("a new process serves: this one finishes what runs", extra={"fields": fields})
+            await self._until_quiet(app, front)
         else:
             self._notifier.stopping()
         await app.running.drain(self._configuration.server.drain)
         app.live.sessions.close()
 
-    async def _until_quiet(self, app: App, servers: list[Server], dispatches: list[Dispatch]) -> None:
+    async def _until_quiet(self, app: App, front: Front) -> None:
         """Waits for what runs, and until nobody sends requests any more over connections that are kept."""
         latest = monotonic() + app.configuration.routing.timeouts.total
         while not self._is_told_to_stop and monotonic() < latest:
-            is_silent = monotonic() - max(dispatch.last for dispatch in dispatches) >= QUIET
-            if not app.running.count and (is_silent or not any(map(len, servers))):
+            if not app.running.count and front.is_quiet():
                 return
             await asyncio.sleep(POLL)
 
@@ -190,27 +161,38 @@ class Process:
     def _upgrade(self) -> None:
         if self._reloader is None or self._leave.is_set() or self._is_upgrading:
             return
+        if self._family is not None:
+            self._be_replaced()
+            return
         self._is_upgrading = True
         self._reloader.app.tasks.start("start a successor", self._hand_over(self._reloader.app))
 
     async def _hand_over(self, app: App) -> None:
         try:
             await app.cache.save()
-            process = await successor.start(self._listeners, self._environ)
+            child = await successor.begin(self._listeners, self._environ)
         except successor.NoSuccessor as error:
             _log.error("not replaced, this process goes on: %s", error)
             self._is_upgrading = False
             self._notifier.ready("serves; an upgrade has failed")
             return
-        _log.info("replaced", extra={"fields": {"by": process.pid}})
+        _log.info("replaced", extra={"fields": {"by": child.pid}})
+        child.let_go()
+        self._be_replaced()
+
+    def _be_replaced(self) -> None:
         self._is_replaced = True
         self._leave.set()
 
-    def _renew(self, configuration: Configuration) -> None:
+    def _beat(self) -> None:
+        self._notifier.alive()
+        if not self._pulse.beat():
+            _log.error("the parent of this worker is gone: it ends")
+            self._leave.set()
+
+    def _renew(self, front: Front, configuration: Configuration) -> None:
         """After a reload: what the process itself holds."""
-        server = configuration.server
-        if self._tls is not None and server.tls_cert is not None:
-            self._tls.load_cert_chain(server.tls_cert, server.tls_key)
+        front.renew(configuration)
         set_level(configuration.log.level)
         self._configuration = configuration
 

@@ -6,28 +6,133 @@
     stops accepting, finishes         serves
 
 Both accept for a moment, from the same queue: no connection is refused, none is lost. A successor that fails, or is
-not ready in time, is ended, and everything stays as it was.
+not ready in time, is ended, and everything stays as it was. Workers (workers.py) are started in the same way; they go
+on to give signs of life over the pipe.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 
 from runestone.serving.sockets import HANDED_OVER, Listeners, handed_on
 
+WORKER = "RUNESTONE_WORKER"
+"""index/count, where this process is a worker."""
 READY = "RUNESTONE_READY"
 """The descriptor to which the new process writes when it serves."""
 PATIENCE = 60.0
 """Seconds it may take to get there."""
+EACH = 10
+"""Beats between two signs of life of a worker."""
 ENDING = 5.0
 """Seconds one that failed has to end before it is killed."""
 
 
 class NoSuccessor(Exception):
     """It did not come to serve; the text says why."""
+
+
+class Child:
+    """A process of ours, and what it says over its pipe."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, said: asyncio.StreamReader, pipe: asyncio.BaseTransport
+    ) -> None:
+        self._process = process
+        self._said = said
+        self._pipe = pipe
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started."""
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended, as far as is known."""
+        return self._process.returncode is None
+
+    @property
+    def exit(self) -> int | None:
+        """How it ended: its code, or the signal as a negative number."""
+        return self._process.returncode
+
+    async def breathes(self, seconds: float) -> bool:
+        """True at its next sign of life, False when it has ended. Raises TimeoutError when there is neither within
+        `seconds`.
+        """
+        async with asyncio.timeout(seconds):
+            if await self._said.read(1024):
+                return True
+            await self._process.wait()
+            return False
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal, if it is there to get it."""
+        if self.is_running:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self.signal(signal.SIGKILL)
+
+    async def wait(self) -> None:
+        """Until it has ended."""
+        await self._process.wait()
+        self.let_go()
+
+    async def end(self) -> None:
+        """Ends it; what does not end in time is killed."""
+        self.signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(ENDING):
+                await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Listens to it no more."""
+        self._pipe.close()
+
+
+class Pulse:
+    """What this process tells who started it: that it serves; a worker also, again and again, that it goes on."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._descriptor = int(environ[READY]) if READY in environ else -1
+        self._goes_on = WORKER in environ
+        self._beats = 0
+        if self._descriptor >= 0:
+            os.set_inheritable(self._descriptor, False)
+            os.set_blocking(self._descriptor, False)
+
+    def ready(self) -> None:
+        """It serves."""
+        self._write()
+        if self._descriptor >= 0 and not self._goes_on:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def beat(self) -> bool:
+        """The loop goes round; False when whoever started it is gone."""
+        self._beats += 1
+        return self._write() if self._goes_on and self._beats % EACH == 0 else True
+
+    def _write(self) -> bool:
+        if self._descriptor >= 0:
+            try:
+                os.write(self._descriptor, b".")
+            except BlockingIOError:  # it has enough to read
+                return True
+            except BrokenPipeError:
+                return False
+        return True
 
 
 def command() -> Sequence[str]:
@@ -39,17 +144,15 @@ def command() -> Sequence[str]:
 
 def environment(listeners: Listeners, ready: int, environ: Mapping[str, str], **more: str) -> dict[str, str]:
     """For a process that takes `listeners` over and writes to `ready`."""
-    told = {
-        name: value for name, value in environ.items() if name not in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-    }
+    told = {name: value for name, value in environ.items() if not name.startswith("LISTEN_")}
     told |= {HANDED_OVER: handed_on(listeners), READY: str(ready), **more}
     if getattr(sys, "frozen", False):
         told["PYINSTALLER_RESET_ENVIRONMENT"] = "1"  # it unpacks itself anew, and cleans up its own files alone
     return told
 
 
-async def start(listeners: Listeners, environ: Mapping[str, str], **more: str) -> asyncio.subprocess.Process:
-    """The process, which serves. Raises NoSuccessor."""
+async def begin(listeners: Listeners, environ: Mapping[str, str], **more: str) -> Child:
+    """A process that serves; `more` is added to its environment. Raises NoSuccessor."""
     reading, writing = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
@@ -62,48 +165,21 @@ async def start(listeners: Listeners, environ: Mapping[str, str], **more: str) -
         raise NoSuccessor(f"{sys.executable} cannot be started: {error.strerror}") from None
     finally:
         os.close(writing)
+    said = asyncio.StreamReader()
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(said), os.fdopen(reading, "rb")
+    )
+    child = Child(process, said, pipe)
     try:
         async with asyncio.timeout(PATIENCE):
-            said = await _read(reading)
+            word = await said.read(1)
     except TimeoutError:
-        await end(process)
+        await child.end()
         raise NoSuccessor(f"the new process did not serve within {PATIENCE:.0f} s") from None
     except asyncio.CancelledError:
-        await end(process)
+        await child.end()
         raise
-    if not said:
-        await end(process)
-        raise NoSuccessor(f"the new process ended before it served (exit {process.returncode}); its own lines say why")
-    return process
-
-
-async def end(process: asyncio.subprocess.Process) -> None:
-    """Ends a process of ours."""
-    if process.returncode is None:
-        process.terminate()
-    try:
-        async with asyncio.timeout(ENDING):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-
-
-def say_ready(environ: Mapping[str, str]) -> None:
-    """Tells who waits for it that this process serves."""
-    if READY in environ:
-        descriptor = int(environ[READY])
-        os.write(descriptor, b"1")
-        os.close(descriptor)
-
-
-async def _read(descriptor: int) -> bytes:
-    """What is written to it; b"" when nothing ever will be. Closes it."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    with os.fdopen(descriptor, "rb") as pipe:
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-        try:
-            return await reader.read(1)
-        finally:
-            transport.close()
+    if not word:
+        await child.end()
+        raise NoSuccessor(f"the new process ended before it served (exit {child.exit}); its own lines say why")
+    return child

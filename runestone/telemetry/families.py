@@ -104,6 +104,7 @@ _ALL: Final = (
     _histogram("loop_lag_seconds", "How late the loop comes round: what everything else waits for", _LAGS),
     _counter("loop_stalls_total", "Times the loop was stuck for longer than server.stuck_after"),
     _counter("task_restarts_total", "Failures of background tasks, each begun again", "task"),
+    _counter("worker_restarts_total", "Times this worker had to be started again (server.workers)"),
     _counter("reloads_total", "Reloads of the configuration (done, refused)", "result"),
     _gauge("config_generation", "Configurations this process has served with, the first included"),
     _gauge("connections", "Connections of clients open now"),

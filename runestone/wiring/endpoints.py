@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from runestone.edge.admin import Admin, CacheAdmin
 from runestone.edge.batch import Batches
 from runestone.edge.calls import Calls
 from runestone.edge.cors import Cors
+from runestone.edge.described.about import Route
 from runestone.edge.health import Health
 from runestone.edge.middleware.authenticate import Authenticate
 from runestone.edge.middleware.rescue import Rescue
@@ -36,6 +38,10 @@ from runestone.wiring.pipelines import admin_of
 from runestone.wiring.providers import listers_of
 from runestone.wiring.state import State
 
+PUBLIC, ADMIN, FAMILY = "public", "admin", "family"
+OPEN = ("/health", "/health/live", "/health/ready")
+"""On the admin listener too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -51,16 +57,52 @@ class Parts:
     upstreams: dict[str, Upstream]
 
 
-def endpoints_of(
-    configuration: Configuration, parts: Parts, lasting: Lasting
-) -> tuple[web.Application, web.Application | None]:
-    """The application of the usual listeners, and of the admin listener, where there is one."""
-    server, live, metrics, running = configuration.server, lasting.live, lasting.metrics, lasting.running
-    total, max_body = configuration.routing.timeouts.total, server.max_body
+def endpoints_of(configuration: Configuration, parts: Parts, lasting: Lasting) -> dict[str, web.Application]:
+    """The applications by who is served: PUBLIC, ADMIN where that has a listener of its own, and FAMILY where there
+    are several workers.
+    """
+    server, siblings = configuration.server, lasting.siblings
+    max_body = server.max_body
     cors = Cors(server.cors_origins) if server.cors_origins else None
     stamp = Stamp(parts.limits.headers, cors)
-    refused = Refused(metrics.refused)
-    table = routes(
+    refused = Refused(lasting.metrics.refused)
+    middlewares: list[Middleware] = [Rescue(refused), Authenticate(key_ring_of(configuration.auth))]
+    if cors is not None:
+        middlewares.insert(1, cors)
+    around = admin_of(configuration.pipelines)
+    if siblings is None:
+        table = _table(configuration, parts, lasting, refused, stamp, around)
+    else:
+        table = _table(configuration, parts, lasting, refused, stamp, [*around, siblings.everywhere])
+    apps = {}
+    if server.admin_port is not None:
+        own = [row for row in table if is_private(row.path) or row.path in OPEN]
+        table = [row for row in table if not is_private(row.path)]
+        apps[ADMIN] = application(own, middlewares, max_body=max_body, stamp=stamp)
+    apps[PUBLIC] = application(table, middlewares, max_body=max_body, stamp=stamp)
+    if siblings is not None:
+        inner = [
+            row for row in _table(configuration, parts, lasting, refused, stamp, (), alone=True) if is_private(row.path)
+        ]
+        apps[FAMILY] = application(inner, [Rescue(refused)], max_body=max_body, stamp=stamp)
+    return apps
+
+
+def _table(
+    configuration: Configuration,
+    parts: Parts,
+    lasting: Lasting,
+    refused: Refused,
+    stamp: Stamp,
+    around: Sequence[Middleware],
+    *,
+    alone: bool = False,
+) -> list[Route]:
+    """The routes; `alone` are those that tell of this process only."""
+    live, running = lasting.live, lasting.running
+    total, max_body = configuration.routing.timeouts.total, configuration.server.max_body
+    state = State(lasting.inflight, parts.control.providers, parts.caching, live, lasting.tail, lasting.since)
+    return routes(
         Calls(parts.gateway, max_body=max_body, total=total, running=running, streams=live.streams, stamp=stamp),
         Batches(
             parts.gateway,
@@ -73,26 +115,12 @@ def endpoints_of(
         ),
         Models(parts.names, parts.access, listers_of(configuration, parts.upstreams)),
         Health(lasting.looked(), lambda: lasting.heartbeat.is_stuck, lasting.since),
-        MetricsEndpoint(metrics),
+        MetricsEndpoint(lasting.expose if alone else lasting.expose_all, lasting.metrics.content_type),
         Admin(parts.control.providers, parts.control.act, lasting.reload_now),
         CacheAdmin(parts.cache, max_body=max_body),
         live.streams,
         live.sockets if configuration.websocket.enabled else None,
         live.module,
-        admin_of(configuration.pipelines),
-        Watching(
-            State(lasting.inflight, parts.control.providers, parts.caching, live, lasting.tail, lasting.since),
-            lasting.tail,
-        ),
-    )
-    middlewares: list[Middleware] = [Rescue(refused), Authenticate(key_ring_of(configuration.auth))]
-    if cors is not None:
-        middlewares.insert(1, cors)
-    if server.admin_port is None:
-        return application(table, middlewares, max_body=max_body, stamp=stamp), None
-    shown = [row for row in table if not is_private(row[1])]
-    kept = [row for row in table if is_private(row[1]) or row[1].startswith("/health")]
-    return (
-        application(shown, middlewares, max_body=max_body, stamp=stamp),
-        application(kept, middlewares, max_body=max_body, stamp=stamp),
+        around,
+        Watching(state, lasting.tail if alone else lasting.followed()),
     )

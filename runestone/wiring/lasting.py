@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from runestone.config.schema import Configuration
 from runestone.control import Control
 from runestone.core.buckets import Buckets
 from runestone.core.json import JsonObject
 from runestone.edge.running import Running
+from runestone.edge.state import Followed, Follower
 from runestone.edge.websocket.stream import Gateway
 from runestone.errors import BadRequest
 from runestone.gateway.inflight import InFlight
@@ -57,6 +62,32 @@ async def _not_here() -> JsonObject:
     raise BadRequest("this gateway was not started from a configuration that can be read again")
 
 
+class Siblings(Protocol):
+    """The other workers, where there are some. This one was started again `restarts` times."""
+
+    restarts: int
+
+    async def metrics(self, own: bytes) -> bytes:
+        """The metrics of all, `own` among them."""
+
+    async def everywhere(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The middleware that has all of them do, and answer, what one is asked."""
+
+    def follow(self, tail: Followed) -> Follower:
+        """The calls of all of them, for one who follows those of this one."""
+
+
+class _Everybody:
+    """What follows the calls of all workers."""
+
+    def __init__(self, tail: Tail, siblings: Siblings) -> None:
+        self._tail = tail
+        self._siblings = siblings
+
+    def follow(self) -> Follower:
+        return self._siblings.follow(self._tail)
+
+
 @dataclass(slots=True)
 class Lasting:
     """`now` and `live` are set by the first configuration, the rest by who serves."""
@@ -75,6 +106,7 @@ class Lasting:
     connections: Callable[[], tuple[int, int, int]] = lambda: (0, 1, 0)
     """Of clients: open now, how many may be, how many were refused."""
     since: float = field(default_factory=monotonic)
+    siblings: Siblings | None = None
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(state=self.samples)
@@ -96,6 +128,19 @@ class Lasting:
         """Reads the configuration again. Raises ConfigurationError, after which everything is as it was."""
         return await self.reload()
 
+    async def expose(self) -> bytes:
+        """The metrics of this process."""
+        return self.metrics.expose()
+
+    async def expose_all(self) -> bytes:
+        """Those of all workers, where there are several."""
+        own = self.metrics.expose()
+        return await self.siblings.metrics(own) if self.siblings is not None else own
+
+    def followed(self) -> Followed:
+        """The calls as they end; of all workers, where there are several."""
+        return _Everybody(self.tail, self.siblings) if self.siblings is not None else self.tail
+
     def samples(self) -> Iterator[Sample]:
         """What metrics read at any time."""
         yield from self.now.control.samples()
@@ -106,6 +151,7 @@ class Lasting:
         yield from log_samples()
         for task, restarts in self.tasks.restarts():
             yield "task_restarts_total", {"task": task}, restarts
+        yield "worker_restarts_total", {}, self.siblings.restarts if self.siblings is not None else 0
         yield "reloads_total", {"result": "done"}, self.reloads.done
         yield "reloads_total", {"result": "refused"}, self.reloads.refused
         yield "config_generation", {}, self.reloads.generation
@@ -127,6 +173,6 @@ class Lasting:
         )
 
 
-def lasting_of(configuration: Configuration) -> Lasting:
+def lasting_of(configuration: Configuration, siblings: Siblings | None) -> Lasting:
     """For a process that begins with `configuration`."""
-    return Lasting(Heartbeat(configuration.server.stuck_after))
+    return Lasting(Heartbeat(configuration.server.stuck_after), siblings=siblings)

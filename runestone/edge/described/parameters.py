@@ -19,6 +19,8 @@ _DURATION: Final = r"^([1-9][0-9]{0,8}(\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9])(ms|s|m
 """More than nothing, with a unit (config/units.py)."""
 _DURATION_OR_ZERO: Final = _DURATION.replace("^(", "^(0|")
 
+_TAG: Final = rf"[^, \t]([^,]{{0,{MAX_TAG - 2}}}[^, \t])?"
+
 
 def _header(name: str, says: str, example: str | None = None, **schema: object) -> JsonObject:
     told: JsonObject = {"name": name, "in": "header", "description": says, "schema": {"type": "string", **schema}}
@@ -80,8 +82,7 @@ PARAMETERS: Final[Mapping[str, JsonObject]] = {
         "x-runestone-tags",
         f"Names to clear the kept answer by: at most {MAX_TAGS}, of {MAX_TAG} characters each.",
         "faq,en",
-        maxLength=MAX_TAG,
-        pattern=f"^([^,]*,){{0,{MAX_TAGS - 1}}}[^,]*$",
+        pattern=f"^[ \\t,]*({_TAG}([ \\t]*,[ \\t,]*{_TAG}){{0,{MAX_TAGS - 1}}}[ \\t,]*)?$",
     ),
     "resumable": _header(
         "x-runestone-resumable",
