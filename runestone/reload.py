@@ -66,6 +66,8 @@ class Reloader:
         self._patience = patience
         self._renew = renew
         self._turn = asyncio.Lock()
+        self._replaced: list[App] = []
+        """Configurations that are not in force any more, and may be in use."""
         app.lasting.reload = self.reload
 
     def ask(self, then: Callable[[], None]) -> None:
@@ -126,6 +128,7 @@ class Reloader:
         set_patience(self._patience, configuration)
         self._renew(configuration)
         self.app = app
+        self._replaced.append(old)
         reloads = app.lasting.reloads
         reloads.generation += 1
         app.tasks.start(f"retire configuration {reloads.generation - 1}", self._retire(old, handlers))
@@ -141,8 +144,8 @@ class Reloader:
         }
 
     async def _retire(self, old: App, handlers: frozenset[asyncio.Task[Any]]) -> None:
-        """Closes what only `old` uses. `handlers` ran when it was replaced: a call of it is one of theirs, or is
-        counted by its meter.
+        """Closes what only `old` uses, when its last call has ended, or the process does. `handlers` ran when it was
+        replaced: a call of it is one of theirs, or is counted by its meter.
         """
         patience = old.configuration.routing.timeouts.total + MARGIN
         try:
@@ -153,7 +156,19 @@ class Reloader:
                     is_used = old.running.has_any(handlers) or old.meter.open > 0 or old.is_busy(self.app)
         except TimeoutError:
             _log.warning("a configuration that was replaced is still in use after %.0f s: closed", patience)
-        await old.retire(self.app)
+        finally:
+            self._replaced = [one for one in self._replaced if one is not old]
+            for other in self._replaced:
+                self._leave_to(other, old)
+            await old.retire(self.app)
+
+    def _leave_to(self, other: App, old: App) -> None:
+        """What both have, and the one in force does not, is from now on for `other` to close."""
+        for name, upstream in other.upstreams.items():
+            if old.upstreams.get(name) is upstream:
+                del old.upstreams[name]
+        if old.following is other.following:
+            old.following = self.app.following
 
 
 def set_patience(patience: Patience, configuration: Configuration) -> None:

@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Mapping
 from time import monotonic
 
-from runestone.app import App
+from aiohttp.web import Application
+
 from runestone.config.schema import Configuration
 from runestone.edge.dispatch import Dispatch
 from runestone.edge.server import Patience, Server
@@ -24,6 +26,7 @@ from runestone.serving.family import Family
 from runestone.serving.sockets import Listeners, address_of
 from runestone.serving.sticky import Sticky
 from runestone.wiring.endpoints import ADMIN, FAMILY, PUBLIC
+from runestone.wiring.lasting import Lasting
 
 QUIET = 2.0
 """Seconds without a request after which connections that are kept are taken for idle."""
@@ -35,20 +38,22 @@ _log = logging.getLogger("runestone")
 
 
 class Front:
-    """Of a process that began with `app`. Needs a running loop."""
+    """Of a process that began with `apps`, by their names. Needs a running loop."""
 
-    def __init__(self, app: App, configuration: Configuration, family: Family | None) -> None:
+    def __init__(
+        self, apps: Mapping[str, Application], lasting: Lasting, configuration: Configuration, family: Family | None
+    ) -> None:
         self.patience = Patience()
         set_patience(self.patience, configuration)
-        self.dispatches = {name: Dispatch(made) for name, made in app.apps.items()}
+        self.dispatches = {name: Dispatch(app) for name, app in apps.items()}
         self._servers = {name: Server(dispatch, self.patience) for name, dispatch in self.dispatches.items()}
         self._family = family
         self._listening: list[asyncio.Server] = []
         self._sticky: Sticky | None = None
         self._tls = _tls(configuration)
-        self._start = app.tasks.start
+        self._start = lasting.tasks.start
         self._is_sticky = configuration.server.sticky
-        app.lasting.connections = self.connections
+        lasting.connections = self.connections
 
     def connections(self) -> tuple[int, int, int]:
         """Of clients: open now, how many may be, how many were refused."""

@@ -90,7 +90,7 @@ class Process:
         app.metrics.watch_process()
         app.lasting.heartbeat.each = self._beat
         await app.start()
-        front = Front(app, self._configuration, self._family)
+        front = Front(app.apps, app.lasting, self._configuration, self._family)
         renew = partial(self._renew, front)
         reloader = self._reloader = Reloader(app, self._load, front.dispatches, front.patience, renew)
         app.tasks.keep("watch the configuration", partial(reloader.watch, self._files))
