@@ -18,7 +18,8 @@ Where things are:
     console/     top and tail: a gateway seen from an operator's terminal
     wiring/      from the configuration to objects, part by part
     app.py       puts the parts together; reload.py does so anew while calls run
-    serving/     runs it: listeners, signals, upgrades, several processes; debug.py lets somebody in; cli.py the commands
+    serving/     runs it: listeners, signals, upgrades, several processes
+    cli.py       the commands; debug.py lets somebody in
     tasks.py, heartbeat.py   what runs in the background, and whether the loop goes round
 
 Rule: imports point inward (edge, providers, telemetry ─▶ gateway ─▶ dialects ─▶ core); app.py and cli.py know all.

@@ -196,7 +196,7 @@ def build(configuration: Configuration, before: App | None = None, siblings: Sib
     metrics = lasting.metrics
     observers: list[Observer] = [metrics, CallLog(metrics.cost_of), lasting.tail]
     meter = Meter([*observers, *([following] if following.tracer is not None else [])], lasting.inflight)
-    access = Access(tuple(key.models for key in configuration.auth.keys))
+    access = Access(tuple(key.models for key in configuration.auth.keys), names)
     keys = _keys(configuration, access, limits)
     stages: dict[str, Sequence[Stage]] = {
         "meter": [meter],

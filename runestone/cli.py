@@ -107,7 +107,7 @@ def _secret(reference: str) -> str:
 
 def _serve(arguments: argparse.Namespace) -> int:
     folder = (arguments.config or DEFAULT_FILE).resolve().parent
-    sys.path.insert(0, str(folder))  # middlewares may stand beside the configuration that names them
+    sys.path.append(str(folder))  # middlewares may stand beside the configuration that names them
 
     def read() -> Configuration:
         return _overridden(load(arguments.config, os.environ), arguments)

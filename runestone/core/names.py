@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from runestone.core.call import Target
@@ -64,17 +64,16 @@ class Names:
             if meant in models:
                 self._models[alias] = meant
 
-    def resolve(self, name: str) -> tuple[Target, ...]:
-        """The targets of `name`, in order. Raises NotFound (model_not_found) that lists the nearest names."""
+    def resolve(self, name: str, shown: Callable[[str], bool] | None = None) -> tuple[Target, ...]:
+        """The targets of `name`, in order. Raises NotFound (model_not_found) that lists the nearest names of those
+        `shown`.
+        """
         found = self._exact.get(name) or self.find(name)
         if found:
             return found
-        near = difflib.get_close_matches(name[:200], self._exact, n=3, cutoff=0.5)
-        hint = (
-            f"did you mean {', '.join(near)}?"
-            if near
-            else f"known models: {', '.join(list(self._exact)[:5]) or 'none'}"
-        )
+        known = [other for other in self._exact if shown is None or shown(other)]
+        near = difflib.get_close_matches(name[:200], known, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else f"known models: {', '.join(known[:5]) or 'none'}"
         raise NotFound(f"the model {name[:200]!r} does not exist here; {hint}", param="model", code="model_not_found")
 
     def model(self, name: str) -> str | None:

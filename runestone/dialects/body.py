@@ -18,6 +18,9 @@ from runestone.errors import BadRequest
 MAX_DEPTH = 254
 """Levels of nesting: what orjson writes."""
 
+UNCOUNTED, MOST_VALUES = 1_000_000, 2_000_000
+"""Bytes up to which nobody counts; and values, of which each takes fifty bytes and more, whatever it holds."""
+
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]')
 _COLON = re.compile(rb"\s*:")
 _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
@@ -25,6 +28,8 @@ _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 
 def parse_object(body: bytes) -> JsonObject:
     """The JSON object in `body`. Raises BadRequest, which never repeats contents."""
+    if len(body) > UNCOUNTED and sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise BadRequest(f"the body holds more than {MOST_VALUES} values")
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from runestone.core.call import Call, Caller
-from runestone.core.names import matcher
+from runestone.core.names import Names, matcher
 from runestone.core.reply import Reply
 from runestone.errors import Forbidden
 from runestone.gateway.pipeline import Next
@@ -18,7 +18,8 @@ from runestone.gateway.pipeline import Next
 class Access:
     """The stage; also answers for the model list. Patterns are compiled once per distinct list."""
 
-    def __init__(self, lists: tuple[tuple[str, ...], ...]) -> None:
+    def __init__(self, lists: tuple[tuple[str, ...], ...], names: Names) -> None:
+        self._names = names
         self._matchers: dict[tuple[str, ...], re.Pattern[str]] = {models: matcher(models) for models in lists}
 
     def allows(self, caller: Caller, model: str) -> bool:
@@ -28,4 +29,6 @@ class Access:
     async def __call__(self, call: Call, next: Next) -> Reply:  # noqa: A002
         if not self.allows(call.caller, call.model):
             raise Forbidden("this key may not use this model", param="model")
+        if call.caller.models != ("*",):  # who may not use a model does not hear of it either
+            self._names.resolve(call.model, lambda name: self.allows(call.caller, name))
         return await next(call)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 
 from aiohttp.web import Application
@@ -20,6 +20,7 @@ from aiohttp.web import Application
 from runestone.config.schema import Configuration
 from runestone.edge.dispatch import Dispatch
 from runestone.edge.server import Patience, Server
+from runestone.errors import ConfigurationError
 from runestone.reload import set_patience
 from runestone.serving import sockets
 from runestone.serving.family import Family
@@ -50,7 +51,9 @@ class Front:
         self._family = family
         self._listening: list[asyncio.Server] = []
         self._sticky: Sticky | None = None
-        self._tls = _tls(configuration)
+        self._tls = self._shown = _tls(configuration)
+        if self._tls is not None:
+            self._tls.sni_callback = self._show
         self._start = lasting.tasks.start
         self._is_sticky = configuration.server.sticky
         lasting.connections = self.connections
@@ -90,11 +93,16 @@ class Front:
             self._listening.append(listening)
         return f"{'https' if self._tls is not None else 'http'}://{address_of(listeners[sockets.HTTP])}"
 
-    def renew(self, configuration: Configuration) -> None:
-        """Other certificates, for handshakes from now on."""
-        server = configuration.server
-        if self._tls is not None and server.tls_cert is not None:
-            self._tls.load_cert_chain(server.tls_cert, server.tls_key)
+    def renewed(self, configuration: Configuration) -> Callable[[], None]:
+        """Reads the certificate, which blocks; what is given back has handshakes show it from then on. Raises
+        ConfigurationError.
+        """
+        read = _tls(configuration)
+
+        def renew() -> None:
+            self._shown = read
+
+        return renew
 
     def stop(self) -> None:
         """Accepts nothing more."""
@@ -119,11 +127,22 @@ class Front:
         for server in self._servers.values():
             await server.close(seconds)
 
+    def _show(self, secured: ssl.SSLObject, name: str | None, listening: ssl.SSLContext) -> None:
+        """At each handshake, with or without a name. A context of its own for each certificate: one into which another
+        is loaded goes on to show the old one too, where their keys are of different kinds.
+        """
+        if self._shown is not None:
+            secured.context = self._shown
+
 
 def _tls(configuration: Configuration) -> ssl.SSLContext | None:
+    """Raises ConfigurationError when the files are not what they were when the configuration was read."""
     server = configuration.server
     if server.tls_cert is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(server.tls_cert, server.tls_key)
+    try:
+        context.load_cert_chain(server.tls_cert, server.tls_key, password=lambda: "")  # never asks the terminal
+    except (OSError, ValueError):
+        raise ConfigurationError(["server.tls_cert: it and tls_key have changed, and are no pair"]) from None
     return context

@@ -16,6 +16,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -31,12 +32,14 @@ from runestone.serving.family import family_of, own_of
 from runestone.serving.front import Front
 from runestone.serving.sockets import HTTP, USUAL, WEBSOCKET, Listeners, address_of, listeners_of
 from runestone.serving.successor import Pulse
-from runestone.serving.system import Notifier, keep_memory_private, raise_file_limit, settle_memory
+from runestone.serving.system import Notifier, is_first_process, keep_memory_private, raise_file_limit, settle_memory
 from runestone.telemetry.logs import set_level
 
 LAST_WORDS = 0.5
 """Seconds connections have at the end to take what was written to them; calls had `server.drain` before."""
 POLL = 0.05
+ONE_SIGNAL = 0.2
+"""Seconds within which a signal that comes twice is one."""
 
 _log = logging.getLogger("runestone")
 
@@ -91,8 +94,8 @@ class Process:
         app.lasting.heartbeat.each = self._beat
         await app.start()
         front = Front(app.apps, app.lasting, self._configuration, self._family)
-        renew = partial(self._renew, front)
-        reloader = self._reloader = Reloader(app, self._load, front.dispatches, front.patience, renew)
+        renewed = partial(self._renewed, front)
+        reloader = self._reloader = Reloader(app, self._load, front.dispatches, front.patience, renewed)
         app.tasks.keep("watch the configuration", partial(reloader.watch, self._files))
         try:
             self._announce(await front.open(self._listeners))
@@ -105,14 +108,18 @@ class Process:
 
     def _announce(self, address: str) -> None:
         self._ready(address)
-        told = self._configuration
-        if told.websocket.enabled and told.websocket.port is None and WEBSOCKET not in self._listeners:
+        sockets = self._configuration.websocket
+        if sockets.enabled and sockets.port is None and WEBSOCKET not in self._listeners:
             _log.info("port %d is taken: WebSockets are at %s alone", USUAL, address)
         for name, listener in self._listeners.items():
             if name != HTTP:
                 _log.info("%s is at %s too", name, address_of(listener))
         self._pulse.ready()
-        self._notifier.ready(f"serves on {address}")
+        told = f"serves on {address}"
+        if successor.HEIR in self._environ:
+            self._notifier.take_over(told)
+        else:
+            self._notifier.ready(told)
 
     async def _finish(self, app: App, front: Front) -> None:
         """Nothing new is taken; what runs ends."""
@@ -146,17 +153,22 @@ class Process:
 
     def _stop(self) -> None:
         """The first signal drains; the default action of a second one ends the process at once."""
+        if self._is_told_to_stop:
+            return
         self._is_told_to_stop = True
         self._leave.set()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
+        if getattr(sys, "frozen", False):  # the terminal and the binary's loader both pass a Ctrl-C on: that is one
+            asyncio.get_running_loop().call_later(ONE_SIGNAL, _no_more_patience)
+        else:
+            _no_more_patience()
 
     def _reload(self) -> None:
         if self._reloader is not None and not self._leave.is_set():
             self._notifier.reloading()
-            self._reloader.ask(lambda: self._notifier.ready("serves; has read its configuration again"))
+            reloads = self._reloader.app.lasting.reloads
+            self._reloader.ask(
+                lambda: self._notifier.ready(reloads.refusal or "serves; its configuration was read again")
+            )
 
     def _upgrade(self) -> None:
         if self._reloader is None or self._leave.is_set() or self._is_upgrading:
@@ -164,20 +176,22 @@ class Process:
         if self._family is not None:
             self._be_replaced()
             return
+        if is_first_process():
+            _log.error("not replaced: this is the first process of its container, which would end with it")
+            return
         self._is_upgrading = True
         self._reloader.app.tasks.start("start a successor", self._hand_over(self._reloader.app))
 
     async def _hand_over(self, app: App) -> None:
         try:
             await app.cache.save()
-            child = await successor.begin(self._listeners, self._environ)
+            heir = await successor.replace(self._listeners, self._environ)
         except successor.NoSuccessor as error:
             _log.error("not replaced, this process goes on: %s", error)
             self._is_upgrading = False
             self._notifier.ready("serves; an upgrade has failed")
             return
-        _log.info("replaced", extra={"fields": {"by": child.pid}})
-        child.let_go()
+        _log.info("replaced", extra={"fields": {"by": heir}})
         self._be_replaced()
 
     def _be_replaced(self) -> None:
@@ -190,16 +204,29 @@ class Process:
             _log.error("the parent of this worker is gone: it ends")
             self._leave.set()
 
-    def _renew(self, front: Front, configuration: Configuration) -> None:
-        """After a reload: what the process itself holds."""
-        front.renew(configuration)
-        set_level(configuration.log.level)
-        self._configuration = configuration
+    def _renewed(self, front: Front, configuration: Configuration) -> Callable[[], None]:
+        """For a reload: what the process itself holds."""
+        show = front.renewed(configuration)
+
+        def renew() -> None:
+            show()
+            set_level(configuration.log.level)
+            self._configuration = configuration
+
+        return renew
 
     def _files(self) -> list[Path]:
         """What a reload would read."""
         server = self._configuration.server
         return [Path(file) for file in (self._file, server.tls_cert, server.tls_key) if file is not None]
+
+
+def _no_more_patience() -> None:
+    """The next signal ends the process at once."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
 
 
 async def serve(

@@ -29,6 +29,8 @@ LONGEST = 16 * 1024
 """Bytes of a head that are looked at."""
 AT_ONCE = 100
 """Connections that are accepted in one turn of the loop."""
+MOST = 4096
+"""Connections that are looked at, at a time."""
 END = b"\r\n\r\n"
 
 Start = Callable[[str, Coroutine[object, object, None]], object]
@@ -112,6 +114,9 @@ class Sticky:
                 self._loop.call_later(1.0, self._accept_again, name, listener)
                 return
             connection.setblocking(False)
+            if len(self._looking) >= MOST:  # enough that say nothing: the server has limits for them
+                self._keep(name, connection)
+                continue
             self._looking[connection] = self._loop.call_later(self._patience(), self._keep, name, connection)
             self._loop.add_reader(connection.fileno(), self._look, name, connection)
 

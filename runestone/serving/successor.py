@@ -17,9 +17,12 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from runestone.serving.sockets import HANDED_OVER, Listeners, handed_on
 
+HEIR = "RUNESTONE_HEIR"
+"""There where this process replaces another."""
 WORKER = "RUNESTONE_WORKER"
 """index/count, where this process is a worker."""
 READY = "RUNESTONE_READY"
@@ -113,8 +116,8 @@ class Pulse:
             os.set_blocking(self._descriptor, False)
 
     def ready(self) -> None:
-        """It serves."""
-        self._write()
+        """It serves, and says which it is."""
+        self._write(b"%d\n" % os.getpid())
         if self._descriptor >= 0 and not self._goes_on:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -124,10 +127,10 @@ class Pulse:
         self._beats += 1
         return self._write() if self._goes_on and self._beats % EACH == 0 else True
 
-    def _write(self) -> bool:
+    def _write(self, word: bytes = b".") -> bool:
         if self._descriptor >= 0:
             try:
-                os.write(self._descriptor, b".")
+                os.write(self._descriptor, word)
             except BlockingIOError:  # it has enough to read
                 return True
             except BrokenPipeError:
@@ -142,37 +145,45 @@ def command() -> Sequence[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-def environment(listeners: Listeners, ready: int, environ: Mapping[str, str], **more: str) -> dict[str, str]:
+def environment(listeners: Listeners, ready: int, environ: Mapping[str, str]) -> dict[str, str]:
     """For a process that takes `listeners` over and writes to `ready`."""
     told = {name: value for name, value in environ.items() if not name.startswith("LISTEN_")}
-    told |= {HANDED_OVER: handed_on(listeners), READY: str(ready), **more}
+    told |= {HANDED_OVER: handed_on(listeners), READY: str(ready)}
     if getattr(sys, "frozen", False):
         told["PYINSTALLER_RESET_ENVIRONMENT"] = "1"  # it unpacks itself anew, and cleans up its own files alone
     return told
 
 
-async def begin(listeners: Listeners, environ: Mapping[str, str], **more: str) -> Child:
-    """A process that serves; `more` is added to its environment. Raises NoSuccessor."""
-    reading, writing = os.pipe()
+async def replace(listeners: Listeners, environ: Mapping[str, str]) -> int:
+    """A process that serves in place of this one; its id. Raises NoSuccessor.
+
+    It is nobody's child, as systemd wants the new process of a service: the shell that starts it goes at once.
+    """
+    told = ["/bin/sh", "-c", '"$@" &', "sh", *command()]
+    shell, said, pipe = await _started(told, listeners, environ, {HEIR: "1"}, apart=True)
+    word = b""
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command(),
-            env=environment(listeners, writing, environ, **more),
-            pass_fds=[writing, *(listener.fileno() for listener in listeners.values())],
-        )
-    except OSError as error:
-        os.close(reading)
-        raise NoSuccessor(f"{sys.executable} cannot be started: {error.strerror}") from None
+        async with asyncio.timeout(PATIENCE):
+            word = await said.readline()
+            await shell.wait()
+    except TimeoutError:
+        raise NoSuccessor(f"the new process did not serve within {PATIENCE:.0f} s") from None
     finally:
-        os.close(writing)
-    said = asyncio.StreamReader()
-    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(said), os.fdopen(reading, "rb")
-    )
+        if not word:
+            await _end_group(shell.pid, said)
+        pipe.close()
+    if not word:
+        raise NoSuccessor("the new process ended before it served; its own lines say why")
+    return int(word)
+
+
+async def begin(listeners: Listeners, environ: Mapping[str, str], **more: str) -> Child:
+    """A process of ours that serves; `more` is added to its environment. Raises NoSuccessor."""
+    process, said, pipe = await _started(command(), listeners, environ, more)
     child = Child(process, said, pipe)
     try:
         async with asyncio.timeout(PATIENCE):
-            word = await said.read(1)
+            word = await said.readline()
     except TimeoutError:
         await child.end()
         raise NoSuccessor(f"the new process did not serve within {PATIENCE:.0f} s") from None
@@ -183,3 +194,43 @@ async def begin(listeners: Listeners, environ: Mapping[str, str], **more: str) -
         await child.end()
         raise NoSuccessor(f"the new process ended before it served (exit {child.exit}); its own lines say why")
     return child
+
+
+async def _started(
+    told: Sequence[str],
+    listeners: Listeners,
+    environ: Mapping[str, str],
+    more: Mapping[str, str],
+    *,
+    apart: bool = False,
+) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.BaseTransport]:
+    """A process, what it says over its pipe, and the pipe; `apart` in a session, and a group, of its own."""
+    reading, writing = os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *told,
+            env=environment(listeners, writing, {**environ, **more}),
+            pass_fds=[writing, *(listener.fileno() for listener in listeners.values())],
+            start_new_session=apart,
+        )
+    except OSError as error:
+        os.close(reading)
+        raise NoSuccessor(f"{told[0]} cannot be started: {error.strerror}") from None
+    finally:
+        os.close(writing)
+    said = asyncio.StreamReader()
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(said), os.fdopen(reading, "rb")
+    )
+    return process, said, pipe
+
+
+async def _end_group(group: int, said: asyncio.StreamReader) -> None:
+    """Ends what was started apart: told to, and killed where that does not help. Its pipe says when it has ended."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(group, number)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ENDING):
+                await said.read()
+                return

@@ -32,8 +32,15 @@ class Notifier:
         self._is_watched = environ.get("WATCHDOG_USEC", "").isdigit()
 
     def ready(self, told: str) -> None:
-        """It serves, and this process is the service: the one before may go."""
-        self._tell(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={told}")
+        """It serves."""
+        self._tell(f"READY=1\nSTATUS={told}")
+
+    def take_over(self, told: str) -> None:
+        """It serves, and is the service from now on: the process before goes. In the one-file binary its loader is,
+        which ends with it.
+        """
+        pid = os.getppid() if getattr(sys, "frozen", False) else os.getpid()
+        self._tell(f"MAINPID={pid}\nREADY=1\nSTATUS={told}")
 
     def reloading(self) -> None:
         """It reads its configuration again; `ready` follows, whatever comes of it."""
@@ -61,6 +68,11 @@ class Notifier:
                 there.sendto(message.encode(), self._address)
         except OSError as error:
             _log.warning("systemd cannot be told %s: %s", message.partition("\n")[0], error.strerror or error)
+
+
+def is_first_process() -> bool:
+    """Whether this is the first process of its container: when that ends, everything does."""
+    return 1 in (os.getpid(), os.getppid() if getattr(sys, "frozen", False) else 0)
 
 
 def raise_file_limit(needed: int) -> None:

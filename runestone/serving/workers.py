@@ -28,7 +28,7 @@ from runestone.serving import successor
 from runestone.serving.family import FOLDER, RESTARTS
 from runestone.serving.sockets import HTTP, Listeners, address_of, listeners_of
 from runestone.serving.successor import WORKER, Child, NoSuccessor, Pulse
-from runestone.serving.system import Notifier
+from runestone.serving.system import Notifier, is_first_process
 from runestone.tasks import Supervisor, spawn
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
@@ -99,7 +99,10 @@ class Parent:
         tls = "https" if self._configuration.server.tls_cert is not None else "http"
         self._ready(f"{tls}://{address_of(self._listeners[HTTP])}")
         self._pulse.ready()
-        self._notifier.ready(f"{self._count} workers serve")
+        if successor.HEIR in self._environ:
+            self._notifier.take_over(f"{self._count} workers serve")
+        else:
+            self._notifier.ready(f"{self._count} workers serve")
         await self._leave.wait()
         if self._last_words is signal.SIGTERM:
             self._notifier.stopping()
@@ -195,19 +198,20 @@ class Parent:
         self._notifier.ready(f"{self._count} workers serve")
 
     def _upgrade(self) -> None:
-        if not self._leave.is_set() and not self._is_upgrading:
+        if is_first_process():
+            _log.error("not replaced: this is the first process of its container, which would end with it")
+        elif not self._leave.is_set() and not self._is_upgrading:
             self._is_upgrading = True
             self._tasks.start("start a successor", self._hand_over())
 
     async def _hand_over(self) -> None:
         try:
-            child = await successor.begin(self._listeners, self._environ)
+            heir = await successor.replace(self._listeners, self._environ)
         except NoSuccessor as error:
             _log.error("not replaced, these workers go on: %s", error)
             self._is_upgrading = False
             self._notifier.ready(f"{self._count} workers serve; an upgrade has failed")
             return
-        _log.info("replaced", extra={"fields": {"by": child.pid}})
-        child.let_go()
+        _log.info("replaced", extra={"fields": {"by": heir}})
         self._last_words = signal.SIGUSR2
         self._leave.set()

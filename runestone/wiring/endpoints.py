@@ -66,7 +66,10 @@ def endpoints_of(configuration: Configuration, parts: Parts, lasting: Lasting) -
     cors = Cors(server.cors_origins) if server.cors_origins else None
     stamp = Stamp(parts.limits.headers, cors)
     refused = Refused(lasting.metrics.refused)
-    middlewares: list[Middleware] = [Rescue(refused), Authenticate(key_ring_of(configuration.auth))]
+    middlewares: list[Middleware] = [
+        Rescue(refused),
+        Authenticate(key_ring_of(configuration.auth), server.cors_origins),
+    ]
     if cors is not None:
         middlewares.insert(1, cors)
     around = admin_of(configuration.pipelines)

@@ -141,6 +141,10 @@ class Lasting:
         """The calls as they end; of all workers, where there are several."""
         return _Everybody(self.tail, self.siblings) if self.siblings is not None else self.tail
 
+    def checked(self, provider: str, is_well: bool) -> None:
+        """An active health check has answered: targets are others after a reload, and the provider may have stayed."""
+        self.now.control.checked(provider, is_well)
+
     def samples(self) -> Iterator[Sample]:
         """What metrics read at any time."""
         yield from self.now.control.samples()

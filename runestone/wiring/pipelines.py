@@ -24,6 +24,7 @@ from runestone.gateway.middleware import Guard, Watcher
 from runestone.gateway.pipeline import Next, Stage, compose
 from runestone.gateway.pipelines import Chain, Pipelines
 from runestone.gateway.timed import LOOKUP, Timed, TracedSend
+from runestone.gateway.tolerated import Tolerated
 from runestone.middleware import OPEN
 from runestone.telemetry.tracer import Tracer
 
@@ -136,14 +137,27 @@ def _found(where: str, name: str, faults: list[str]) -> Any:
             )
             return None
         module, _, attribute = known[name].partition(":")
+    found, problem = None, "its module fails, and the log says how"
+    with Tolerated(f"the module {module}"):  # somebody else's code: anything may come of it
+        found, problem = _imported(module, attribute)
+    if problem:
+        faults.append(f"configuration:{where}: {name!r} cannot be found: {problem}")
+    elif not callable(found):
+        faults.append(f"configuration:{where}: {name!r} is no function")
+        found = None
+    return found
+
+
+def _imported(module: str, attribute: str) -> tuple[Any, str]:
+    """What stands there, or why there is nothing; texts of somebody else's errors may hold paths and secrets."""
     try:
         found: Any = import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        faults.append(f"configuration:{where}: {name!r} cannot be found: {error}")
-        return None
-    if not callable(found):
-        faults.append(f"configuration:{where}: {name!r} is no function")
-        return None
-    return found
+    except ModuleNotFoundError as error:
+        return None, f"there is no module {error.name!r}"
+    except SystemExit:
+        return None, "its module ends the program"
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            return None, f"{module} has no {attribute!r}"
+        found = getattr(found, part)
+    return found, ""

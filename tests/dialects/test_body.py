@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runestone.dialects.body import MAX_DEPTH, parse_object, with_model
+from runestone.dialects.body import MAX_DEPTH, MOST_VALUES, parse_object, with_model
 from runestone.errors import BadRequest
 
 
@@ -236,3 +236,18 @@ def test_any_object_gets_another_model_and_nothing_else(given_body: tuple[bytes,
         assert any(
             body.startswith(head) and body.endswith(tail) and len(head) + len(tail) <= len(body) for head, tail in rests
         )
+
+
+def test_a_body_of_millions_of_values_is_refused_unread() -> None:
+    """Each takes fifty bytes and more, whatever it holds: 20 MB of them would be 700 MB, and the loop would stand."""
+    most = b'{"a":[' + b"1," * (MOST_VALUES - 3) + b"1]}"
+    assert len(parse_object(most)["a"]) == MOST_VALUES - 2
+    for value in (b"1,", b"[],", b"{},", b"[[]],"):
+        with pytest.raises(BadRequest, match="more than 2000000 values"):
+            parse_object(b'{"a":[' + value * MOST_VALUES + b"1]}")
+
+
+def test_a_large_text_is_one_value() -> None:
+    """What stands in it counts a little, and far from the limit."""
+    text = "Twenty megabytes of prose, with a comma, or two, in each of its sentences. " * 260_000
+    assert parse_object(orjson.dumps({"a": text}))["a"] == text

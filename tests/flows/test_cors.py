@@ -165,13 +165,13 @@ async def test_a_star_is_everybody(gateway: StartGateway, provider: StartProvide
 async def test_without_origins_there_is_no_cors(
     gateway: StartGateway, provider: StartProvider, http: aiohttp.ClientSession
 ) -> None:
-    """The default: OPTIONS is a method like others, and no header says a word."""
+    """The default: OPTIONS is a method like others, no header says a word, and a page without a key spends nothing."""
     gate = await standing(gateway, provider)
     async with http.options(gate.url + "/v1/chat/completions", headers=PREFLIGHT) as response:
         assert response.status == 405
         assert ALLOW not in response.headers
     async with http.post(gate.url + "/v1/chat/completions", json=ASK, headers={"Origin": APP}) as response:
-        assert response.status == 200
+        assert response.status == 403
         assert not [name for name in response.headers if name.lower().startswith("access-control-")]
 
 

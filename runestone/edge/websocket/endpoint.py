@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from runestone.core.call import ANONYMOUS
 from runestone.core.directives import NO_WISHES
 from runestone.core.trace import Context, Trace
+from runestone.edge.origin import may_come
 from runestone.edge.request import KEY_PROTOCOL, VISIT, Head, head_of
 from runestone.edge.server import Connection
 from runestone.edge.websocket.conversation import Conversation, House
@@ -198,24 +197,3 @@ def _chosen(request: web.Request) -> str:
     if offered != [""] and not others:
         raise BadRequest(f"offer the sub-protocol {SUBPROTOCOL!r} beside the key: the key itself cannot be chosen")
     return SUBPROTOCOL if SUBPROTOCOL in offered or not others else others[0]
-
-
-def may_come(request: web.Request, origins: Iterable[str]) -> bool:
-    """Whether the page that connects is one of ours: browsers say whose it is, and other clients say nothing. Without
-    this, any page a developer looks at could spend the keys of a gateway on their machine.
-    """
-    origin = request.headers.get("Origin")
-    if origin is None or origin in origins or "*" in origins:
-        return True
-    page = urlsplit(origin)
-    # A name of somebody else may point at this machine (DNS rebinding): only what names no domain is known to be ours.
-    is_plain = page.hostname == "localhost" or _is_address(page.hostname or "")
-    return is_plain and page.netloc == request.host
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -1,0 +1,59 @@
+"""serving/system.py: what is told to systemd."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runestone.serving.system import Notifier
+
+Place = tuple[socket.socket, dict[str, str]]
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[Place]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as there:
+        there.bind(str(tmp_path / "notify"))
+        there.settimeout(2)
+        yield there, {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+
+
+def test_the_first_process_does_not_take_its_loaders_place(systemd: Place) -> None:
+    """systemd's main process is who it has started: it alone hears how that ends (Restart=on-failure)."""
+    there, environ = systemd
+    Notifier(environ).ready("serves")
+    assert there.recv(4096) == b"READY=1\nSTATUS=serves"
+
+
+def test_a_successor_is_the_service(systemd: Place) -> None:
+    """From its first word on."""
+    there, environ = systemd
+    Notifier(environ).take_over("serves")
+    assert there.recv(4096) == b"MAINPID=%d\nREADY=1\nSTATUS=serves" % os.getpid()
+
+
+def test_signs_of_life_only_where_they_are_waited_for(systemd: Place) -> None:
+    """WATCHDOG_USEC asks for them; who was replaced is silent."""
+    there, environ = systemd
+    Notifier(environ).alive()
+    watched = Notifier({**environ, "WATCHDOG_USEC": "5000000"})
+    watched.alive()
+    assert there.recv(4096) == b"WATCHDOG=1"
+    watched.mute()
+    watched.alive()
+    watched.stopping()
+    there.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        there.recv(4096)
+
+
+def test_without_systemd_nobody_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """And nobody who is gone costs more than a line."""
+    Notifier({}).ready("serves")
+    assert not caplog.records
+    Notifier({"NOTIFY_SOCKET": "/nowhere/at/all"}).ready("serves")
+    assert "systemd cannot be told READY=1" in caplog.text
