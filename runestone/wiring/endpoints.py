@@ -39,7 +39,7 @@ from runestone.wiring.providers import listers_of
 from runestone.wiring.state import State
 
 PUBLIC, ADMIN, FAMILY = "public", "admin", "family"
-OPEN = ("/health", "/health/live", "/health/ready")
+OPEN = ("/health", "/health/live", "/health/ready", "/openapi.json")
 """On the admin listener too."""
 
 
