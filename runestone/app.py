@@ -140,6 +140,7 @@ class App:
                 tend = partial(upstream.tend, pool.warmup, pool.health_check_interval, partial(self._checked, name))
                 self.tending[name] = self.tasks.keep(f"tend {name}", tend)
         if before is not None:
+            before.stop_tending(self)
             lasting.live.adopt(self.configuration, self.gateway, self.following)
             lasting.live.sessions.revoke(revoked_by(before.configuration.auth, self.configuration.auth))
         self.before = None
@@ -156,12 +157,16 @@ class App:
             if after.upstreams.get(name) is not upstream
         )
 
+    def stop_tending(self, after: App) -> None:
+        """Looks no more after what `after` does not use: what it would say is not of the provider of that name."""
+        for name, task in self.tending.items():
+            if after.upstreams.get(name) is not self.upstreams[name]:
+                task.cancel()
+
     async def retire(self, after: App) -> None:
         """Closes what `after`, which has taken over, does not use. No call of this configuration may run any more."""
         for name, upstream in self.upstreams.items():
             if after.upstreams.get(name) is not upstream:
-                if name in self.tending:
-                    self.tending[name].cancel()
                 await upstream.close()
         if self.following is not after.following:
             await self.following.close()

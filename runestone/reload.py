@@ -48,8 +48,9 @@ _log = logging.getLogger("runestone.reload")
 
 class Reloader:
     """Of a process that began with `app`. `load` reads the configuration anew, and raises ConfigurationError; `served`
-    are what turns requests into answers, by the names of the applications; `renew(configuration)` is called after each
-    change, for what the process itself holds (certificates, log level).
+    are what turns requests into answers, by the names of the applications; `renewed(configuration)`, called in a
+    thread, gives what puts the process's own part of it in force (certificates, log level), or raises
+    ConfigurationError.
     """
 
     def __init__(
@@ -58,13 +59,13 @@ class Reloader:
         load: Callable[[], Configuration],
         served: Mapping[str, Dispatch],
         patience: Patience,
-        renew: Callable[[Configuration], None],
+        renewed: Callable[[Configuration], Callable[[], None]],
     ) -> None:
         self.app = app
         self._load = load
         self._served = served
         self._patience = patience
-        self._renew = renew
+        self._renewed = renewed
         self._turn = asyncio.Lock()
         self._replaced: list[App] = []
         """Configurations that are not in force any more, and may be in use."""
@@ -80,10 +81,12 @@ class Reloader:
         async with self._turn:
             try:
                 told = await self._reload()
-            except ConfigurationError as error:
+            except asyncio.CancelledError:
+                raise  # who asked has left
+            except BaseException as error:
                 reloads.refused += 1
                 reloads.refusal = "the configuration file was refused, the one before is in force: the log says why"
-                for fault in error.faults:
+                for fault in error.faults if isinstance(error, ConfigurationError) else ():
                     _log.error("the configuration was refused: %s", fault)
                 raise
             reloads.done += 1
@@ -112,6 +115,7 @@ class Reloader:
         old = self.app
         wanted = await asyncio.to_thread(self._load)
         configuration, stuck = pinned(old.configuration, wanted)
+        renew = await asyncio.to_thread(self._renewed, configuration)
         changed = list(differences(old.configuration, configuration))
         if any(len(model.targets) > 1 for model in configuration.models.values()):
             await asyncio.to_thread(price_of, "openai", "")  # strategies ask prices, and the first look-up takes long
@@ -126,7 +130,7 @@ class Reloader:
         for name, dispatch in self._served.items():
             dispatch.adopt(app.apps[name])
         set_patience(self._patience, configuration)
-        self._renew(configuration)
+        renew()
         self.app = app
         self._replaced.append(old)
         reloads = app.lasting.reloads

@@ -75,7 +75,7 @@ class Supervisor:
         try:
             while True:
                 since = monotonic()
-                if await _guarded(name, begin()):
+                if await _kept_alive(name, begin):
                     return
                 failures = failures + 1 if monotonic() - since < WELL else 1
                 self._restarts[name] += 1
@@ -92,13 +92,25 @@ def spawn(name: str, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
 
 
 async def _once(name: str, work: Work) -> None:
-    await _guarded(name, work)
+    await _guarded(name, lambda: work)
 
 
-async def _guarded(name: str, work: Work) -> bool:
+async def _kept_alive(name: str, begin: Callable[[], Work]) -> bool:
+    """As `_guarded`; a cancellation that nobody asked of this task is a failure of what it waited for."""
+    task = asyncio.current_task()
+    try:
+        return await _guarded(name, begin)
+    except asyncio.CancelledError:
+        if task is None or task.cancelling():
+            raise
+        _log.exception("the task %s failed", name)
+        return False
+
+
+async def _guarded(name: str, begin: Callable[[], Work]) -> bool:
     """Whether it came to its own end."""
     try:
-        await work
+        await begin()
     except Exception:  # the supervisor's, one of three places that catch everything
         _log.exception("the task %s failed", name)
         return False

@@ -16,7 +16,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -38,8 +37,6 @@ from runestone.telemetry.logs import set_level
 LAST_WORDS = 0.5
 """Seconds connections have at the end to take what was written to them; calls had `server.drain` before."""
 POLL = 0.05
-ONE_SIGNAL = 0.2
-"""Seconds within which a signal that comes twice is one."""
 
 _log = logging.getLogger("runestone")
 
@@ -153,14 +150,12 @@ class Process:
 
     def _stop(self) -> None:
         """The first signal drains; the default action of a second one ends the process at once."""
-        if self._is_told_to_stop:
-            return
         self._is_told_to_stop = True
         self._leave.set()
-        if getattr(sys, "frozen", False):  # the terminal and the binary's loader both pass a Ctrl-C on: that is one
-            asyncio.get_running_loop().call_later(ONE_SIGNAL, _no_more_patience)
-        else:
-            _no_more_patience()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
 
     def _reload(self) -> None:
         if self._reloader is not None and not self._leave.is_set():
@@ -219,14 +214,6 @@ class Process:
         """What a reload would read."""
         server = self._configuration.server
         return [Path(file) for file in (self._file, server.tls_cert, server.tls_key) if file is not None]
-
-
-def _no_more_patience() -> None:
-    """The next signal ends the process at once."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
 
 
 async def serve(

@@ -1,11 +1,11 @@
 """Listeners, by name: `http`, `websocket` (a second port for the same), `admin`.
 
-    from a process before, or the parent   RUNESTONE_LISTENERS=http=3,websocket=4
+    from a process before, or the parent   RUNESTONE_LISTENERS=http=3,websocket=4*    (*: systemd's)
     from systemd (sd_listen_fds(3))        LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES: by these names, else in this order
     otherwise                              bound to what the configuration says
 
 Rules: a socket that was handed over is used where it is bound to what is configured now; one from systemd always is,
-its unit says where. Nothing listens beyond loopback unless the configuration says so.
+its unit says where, also after it was handed over. Nothing listens beyond loopback unless the configuration says so.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ USUAL: Final = 4005
 HANDED_OVER: Final = "RUNESTONE_LISTENERS"
 FIRST: Final = 3
 """systemd's first descriptor."""
+SYSTEMDS: Final = "*"
+"""Behind the number of a socket that systemd opened."""
 
 Listeners = dict[str, socket.socket]
 
@@ -32,16 +34,13 @@ def listeners_of(configuration: Configuration, environ: Mapping[str, str]) -> Li
     """The sockets to serve on, bound; whether they listen yet depends on where they come from. Raises OSError where
     one cannot be bound; the usual WebSocket port may be taken.
     """
-    systemd = _from_systemd(environ)
-    handed = _handed_over(environ)
+    given, systemds = _given(environ)
     listeners: Listeners = {}
     try:
         for name, (host, port, is_needed) in _wanted(configuration).items():
-            if name in systemd:
-                listeners[name] = systemd.pop(name)
-            elif name in handed and _is_there(handed[name], host, port):
-                listeners[name] = handed.pop(name)
-            elif not systemd or is_needed:
+            if name in given and (name in systemds or _is_there(given[name], host, port)):
+                listeners[name] = given.pop(name)
+            elif not systemds or is_needed:
                 try:
                     listeners[name] = listen(host, port)
                 except OSError:
@@ -51,7 +50,7 @@ def listeners_of(configuration: Configuration, environ: Mapping[str, str]) -> Li
         for listener in listeners.values():
             listener.close()
         raise
-    for left in (*systemd.values(), *handed.values()):
+    for left in given.values():
         left.close()
     return listeners
 
@@ -69,9 +68,15 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def handed_on(listeners: Listeners) -> str:
-    """What a process that inherits the descriptors of `listeners` is told in RUNESTONE_LISTENERS."""
-    return ",".join(f"{name}={listener.fileno()}" for name, listener in listeners.items())
+def handed_on(listeners: Listeners, environ: Mapping[str, str]) -> str:
+    """What a process that inherits the descriptors of `listeners` is told in RUNESTONE_LISTENERS; `environ` is that of
+    this one.
+    """
+    systemds = {name for name, _, is_systemds in _told(environ) if is_systemds}
+    numbers = {
+        name: f"{listener.fileno()}{SYSTEMDS if name in systemds else ''}" for name, listener in listeners.items()
+    }
+    return ",".join(f"{name}={number}" for name, number in numbers.items())
 
 
 def address_of(listener: socket.socket) -> str:
@@ -95,24 +100,28 @@ def _wanted(configuration: Configuration) -> dict[str, tuple[str, int, bool]]:
     return wanted
 
 
-def _handed_over(environ: Mapping[str, str]) -> Listeners:
-    told = [part.partition("=") for part in environ.get(HANDED_OVER, "").split(",") if part]
-    return {name: socket.socket(fileno=int(number)) for name, _, number in told}
+def _given(environ: Mapping[str, str]) -> tuple[Listeners, set[str]]:
+    """The sockets that are there already, and which of them are systemd's."""
+    given: Listeners = {}
+    told = _told(environ)
+    for name, number, _ in told:
+        given[name] = socket.socket(fileno=number)
+        given[name].set_inheritable(False)
+    return given, {name for name, _, is_systemds in told if is_systemds}
 
 
-def _from_systemd(environ: Mapping[str, str]) -> Listeners:
-    # The one-file binary's loader is who systemd has started; the program is its child.
-    if HANDED_OVER in environ or environ.get("LISTEN_PID") not in (str(os.getpid()), str(os.getppid())):
-        return {}
+def _told(environ: Mapping[str, str]) -> list[tuple[str, int, bool]]:
+    """(name, descriptor, whether it is systemd's) of each that is there already."""
+    if HANDED_OVER in environ:
+        parts = [part.partition("=") for part in environ[HANDED_OVER].split(",") if part]
+        return [(name, int(number.rstrip(SYSTEMDS)), number.endswith(SYSTEMDS)) for name, _, number in parts]
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
     count = int(environ.get("LISTEN_FDS", "0"))
-    told = environ.get("LISTEN_FDNAMES", "").split(":")
-    named = all(name in NAMES for name in told) and len(set(told)) == count
-    names = told if named else list(NAMES)
-    found = {}
-    for number, name in zip(range(FIRST, FIRST + count), names, strict=False):
-        found[name] = socket.socket(fileno=number)
-        found[name].set_inheritable(False)
-    return found
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    are_ours = all(name in NAMES for name in names) and len(set(names)) == count
+    row = zip(names if are_ours else NAMES, range(FIRST, FIRST + count), strict=False)
+    return [(name, number, True) for name, number in row]
 
 
 def _is_there(listener: socket.socket, host: str, port: int) -> bool:

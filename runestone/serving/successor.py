@@ -140,17 +140,13 @@ class Pulse:
 
 def command() -> Sequence[str]:
     """What starts this program anew, with the arguments it was started with."""
-    if getattr(sys, "frozen", False):  # the one-file binary
-        return [sys.executable, *sys.argv[1:]]
     return [sys.executable, *sys.orig_argv[1:]]
 
 
 def environment(listeners: Listeners, ready: int, environ: Mapping[str, str]) -> dict[str, str]:
     """For a process that takes `listeners` over and writes to `ready`."""
     told = {name: value for name, value in environ.items() if not name.startswith("LISTEN_")}
-    told |= {HANDED_OVER: handed_on(listeners), READY: str(ready)}
-    if getattr(sys, "frozen", False):
-        told["PYINSTALLER_RESET_ENVIRONMENT"] = "1"  # it unpacks itself anew, and cleans up its own files alone
+    told |= {HANDED_OVER: handed_on(listeners, environ), READY: str(ready)}
     return told
 
 

@@ -36,11 +36,8 @@ class Notifier:
         self._tell(f"READY=1\nSTATUS={told}")
 
     def take_over(self, told: str) -> None:
-        """It serves, and is the service from now on: the process before goes. In the one-file binary its loader is,
-        which ends with it.
-        """
-        pid = os.getppid() if getattr(sys, "frozen", False) else os.getpid()
-        self._tell(f"MAINPID={pid}\nREADY=1\nSTATUS={told}")
+        """It serves, and is the service from now on: the process before goes."""
+        self._tell(f"MAINPID={os.getpid()}\nREADY=1\nSTATUS={told}")
 
     def reloading(self) -> None:
         """It reads its configuration again; `ready` follows, whatever comes of it."""
@@ -72,7 +69,7 @@ class Notifier:
 
 def is_first_process() -> bool:
     """Whether this is the first process of its container: when that ends, everything does."""
-    return 1 in (os.getpid(), os.getppid() if getattr(sys, "frozen", False) else 0)
+    return os.getpid() == 1
 
 
 def raise_file_limit(needed: int) -> None:

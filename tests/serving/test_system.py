@@ -22,8 +22,8 @@ def systemd(tmp_path: Path) -> Iterator[Place]:
         yield there, {"NOTIFY_SOCKET": str(tmp_path / "notify")}
 
 
-def test_the_first_process_does_not_take_its_loaders_place(systemd: Place) -> None:
-    """systemd's main process is who it has started: it alone hears how that ends (Restart=on-failure)."""
+def test_the_first_process_is_the_service_anyway(systemd: Place) -> None:
+    """systemd's main process is who it has started."""
     there, environ = systemd
     Notifier(environ).ready("serves")
     assert there.recv(4096) == b"READY=1\nSTATUS=serves"
