@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint check format bench demo test-real binary test-binary clean
+.PHONY: run test lint check format bench drill demo test-real binary test-binary clean
 
 run: $(VENV)/.installed
 	$(BIN)/runestone serve --config runestone.toml
@@ -25,6 +25,9 @@ format: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench
+
+drill: $(VENV)/.installed
+	$(BIN)/python -m bench.drill
 
 demo: $(VENV)/.installed-real
 	$(BIN)/python -m tests.real.demo

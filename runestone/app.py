@@ -137,7 +137,9 @@ class App:
                     self.tending[name] = before.tending[name]
             elif isinstance(upstream, HttpProvider):
                 pool = self.pools[name]
-                tend = partial(upstream.tend, pool.warmup, pool.health_check_interval, partial(self._checked, name))
+                tend = partial(
+                    upstream.tend, pool.warmup, pool.health_check_interval, partial(self.lasting.checked, name)
+                )
                 self.tending[name] = self.tasks.keep(f"tend {name}", tend)
         if before is not None:
             before.stop_tending(self)
@@ -181,16 +183,14 @@ class App:
             await upstream.close()
         await self.following.close()
 
-    def _checked(self, provider: str, is_well: bool) -> None:
-        self.lasting.now.control.checked(provider, is_well)  # targets are others after a reload, the provider may stay
-
 
 def build(configuration: Configuration, before: App | None = None, siblings: Siblings | None = None) -> App:
     """Every object of the gateway, wired; nothing is opened yet, and nothing of `before` is changed. `siblings` are the
     other workers. Raises ConfigurationError.
     """
     lasting = before.lasting if before is not None else lasting_of(configuration, siblings)
-    upstreams = upstreams_of(configuration, (before.configuration, before.upstreams) if before is not None else None)
+    known = (before.configuration, before.upstreams) if before is not None else None
+    upstreams = upstreams_of(configuration, lasting.tallies, known)
     names = model_names(configuration)
     targets = _targets(configuration, upstreams, before)
     control = Control(upstreams, targets)

@@ -84,10 +84,10 @@ class Control:
                 return f"{name} is drained by an operator"
             if upstream.credentials.all and not upstream.credentials.has_other(now):
                 return f"every credential of {name} rests"
-        own = [watched for watched in self._targets.of_provider(name) if watched.target.model != ANY]
-        # The state that unlisted models share says nothing where all calls go to listed ones.
-        asked = own or list(self._targets.of_provider(name))
-        rests = [_rest(watched, now) for watched in asked]
+        targets = list(self._targets.of_provider(name))
+        # The state that unlisted models share says nothing while all calls go to listed ones.
+        asked = [watched for watched in targets if watched.target.model != ANY or watched.health.is_known]
+        rests = [_rest(watched, now) for watched in asked or targets]
         if all(rests):
             return f"every target of {name} has failed too often; the next try is in {min(rests):.0f} s"
         return ""
@@ -106,9 +106,9 @@ class Control:
                     yield "pool_connections", {"provider": name, "state": state}, value
                 yield "pool_capacity", {"provider": name}, pool.capacity
                 yield "pool_wait_seconds", {"provider": name}, pool.waits
-                yield "pool_refused_total", {"provider": name}, pool.refused
-                yield "pool_acquired_total", {"provider": name, "reused": "true"}, pool.reused
-                yield "pool_acquired_total", {"provider": name, "reused": "false"}, pool.fresh
+                yield "pool_refused_total", {"provider": name}, pool.tally.refused
+                yield "pool_acquired_total", {"provider": name, "reused": "true"}, pool.tally.reused
+                yield "pool_acquired_total", {"provider": name, "reused": "false"}, pool.tally.fresh
         for watched in self._targets:
             if watched.breaker is not None:
                 yield "breaker_state", {"target": str(watched.target)}, _STATES[watched.breaker.state]
@@ -123,11 +123,11 @@ class Control:
                 "idle": pool.idle,
                 "waiting": pool.waiting,
                 "capacity": pool.capacity,
-                "acquired": pool.acquired,
+                "acquired": pool.tally.acquired,
                 "opened": pool.opened,
-                "reused": pool.reused,
-                "refused": pool.refused,
-                "errors": pool.errors,
+                "reused": pool.tally.reused,
+                "refused": pool.tally.refused,
+                "errors": pool.tally.errors,
             }
             described["credentials"] = [
                 {"index": credential.index, "state": credential.reason, "rests": max(credential.rests_until - now, 0.0)}

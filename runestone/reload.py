@@ -80,7 +80,7 @@ class Reloader:
         reloads = self.app.lasting.reloads
         async with self._turn:
             try:
-                told = await self._reload()
+                return await self._reload()
             except asyncio.CancelledError:
                 raise  # who asked has left
             except BaseException as error:
@@ -89,9 +89,6 @@ class Reloader:
                 for fault in error.faults if isinstance(error, ConfigurationError) else ():
                     _log.error("the configuration was refused: %s", fault)
                 raise
-            reloads.done += 1
-            reloads.refusal = ""
-            return told
 
     async def watch(self, files: Callable[[], list[Path]]) -> None:
         """Reloads whenever one of `files` has changed, and is so for two looks."""
@@ -135,17 +132,20 @@ class Reloader:
         self._replaced.append(old)
         reloads = app.lasting.reloads
         reloads.generation += 1
+        reloads.done += 1
+        reloads.refusal = ""
         app.tasks.start(f"retire configuration {reloads.generation - 1}", self._retire(old, handlers))
-        await app.follow(old)
         for name in stuck:
             _log.warning("%s has changed, and takes a new process (SIGUSR2) or a restart", name)
         _log.info("reloaded", extra={"fields": {"generation": reloads.generation, "changed": ",".join(changed[:20])}})
-        return {
+        told: JsonObject = {
             "reloaded": True,
             "generation": reloads.generation,
             "changed": changed[:MOST_NAMED],
             "needs_restart": stuck,
         }
+        await app.follow(old)  # all is done by now, whoever leaves meanwhile
+        return told
 
     async def _retire(self, old: App, handlers: frozenset[asyncio.Task[Any]]) -> None:
         """Closes what only `old` uses, when its last call has ended, or the process does. `handlers` ran when it was

@@ -76,6 +76,11 @@ class Health:
         self._failed_check = not ok
         self._checked = now
 
+    @property
+    def is_known(self) -> bool:
+        """Whether any call has ended."""
+        return self._heard > 0.0
+
     def has_failed_check(self, now: float) -> bool:
         """Whether the last active check failed, not long ago, and no call has gone well since."""
         return self._failed_check and now - self._checked < CHECK_LASTS

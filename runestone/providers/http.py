@@ -34,7 +34,7 @@ from runestone.providers.catalog import Auth
 from runestone.providers.connection import ClientProtocol
 from runestone.providers.credentials import Credential, Credentials
 from runestone.providers.exchange import BytesRequest, exchange, is_spoiled, replace
-from runestone.providers.pool import DEFAULT_LIMITS, Pool, PoolLimits
+from runestone.providers.pool import DEFAULT_LIMITS, Pool, PoolLimits, Tally
 from runestone.providers.reply import HttpReply
 from runestone.providers.watch import Watch
 
@@ -70,9 +70,10 @@ class HttpProvider:
         timeouts: Timeouts = Timeouts(),
         limits: PoolLimits = DEFAULT_LIMITS,
         health_path: str = "",
+        tally: Tally | None = None,
     ) -> None:
         self.name = name
-        self.pool = Pool(name, base_url, limits)
+        self.pool = Pool(name, base_url, limits, tally)
         self.credentials = Credentials(credentials)
         self.health_path = health_path
         self.draining = False
@@ -128,7 +129,7 @@ class HttpProvider:
                 request = self._request("", CIMultiDict(self._fixed), b"")
                 opened.append(await self.pool.connector.connect(request, traces=[], timeout=self._connecting))
         except (aiohttp.ClientError, OSError):
-            self.pool.errors += 1
+            self.pool.tally.errors += 1
         finally:
             for connection in opened:
                 connection.release()
@@ -188,7 +189,7 @@ class HttpProvider:
             watch.stop()
             self.pool.check_in()
             if isinstance(error, (aiohttp.ClientError, OSError)):
-                self.pool.errors += 1
+                self.pool.tally.errors += 1
                 raise self._translate(error) from None
             raise
         return HttpReply(response, watch, self._timeouts.between_bytes, self._secrets, self.pool.check_in)
@@ -201,24 +202,24 @@ class HttpProvider:
         if is_spoiled(connection):
             connection = await replace(connection, connector, message, self._connecting)
         if connector.opened != opened:  # a kept connection is handed out without a pause
-            self.pool.fresh += 1
+            self.pool.tally.fresh += 1
             return await exchange(message, connection)
         protocol = cast("ClientProtocol", connection.protocol)
         try:
             response = await exchange(message, connection)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             if protocol.answered:
-                self.pool.reused += 1
+                self.pool.tally.reused += 1
                 raise
         else:
-            self.pool.reused += 1
+            self.pool.tally.reused += 1
             return response
         # The provider had closed the connection while it was idle, so no byte of an answer came and it took no call
         # (RFC 9110 9.2.2 and 9112 9.3.1 leave that to the client). The others may be as dead: once more, on a fresh
         # one.
         self.pool.drop_idle()
         message = self._request(request.path, head, request.body)
-        self.pool.fresh += 1
+        self.pool.tally.fresh += 1
         return await exchange(message, await connector.connect(message, traces=[], timeout=self._connecting))
 
     def _request(self, path: str, head: CIMultiDict[str], body: bytes) -> BytesRequest:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 import aiohttp
@@ -40,21 +40,34 @@ class PoolLimits:
 DEFAULT_LIMITS = PoolLimits()
 
 
-class Pool:
-    """Slots in front of a session of its own. Counters: `acquired` slots, calls over `reused` and over `fresh`
-    connections, `refused` callers, `errors` of connections.
+@dataclass(slots=True)
+class Tally:
+    """What has been counted: `acquired` slots, calls over `reused` and over `fresh` connections, `refused` callers,
+    `errors` of connections. It may outlive its pool: what is counted of a provider goes on in the next one.
     """
 
-    def __init__(self, name: str, base_url: str, limits: PoolLimits) -> None:
+    acquired: int = 0
+    reused: int = 0
+    fresh: int = 0
+    refused: int = 0
+    errors: int = 0
+    queued: int = 0
+    """Of those acquired, the ones that were waited for."""
+    waits: Buckets = field(default_factory=lambda: Buckets(SECONDS))
+    """Seconds of each wait."""
+
+
+class Pool:
+    """Slots in front of a session of its own; what becomes of them is counted in `tally`."""
+
+    def __init__(self, name: str, base_url: str, limits: PoolLimits, tally: Tally | None = None) -> None:
         self._name = name
         self._tls = base_url.startswith("https:")
         self._needs_dns = _needs_dns(base_url)
         self._limits = limits
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._waits = Buckets(SECONDS)
-        self._queued = 0
-        self.active = self.acquired = self.refused = self.errors = 0
-        self.reused = self.fresh = 0
+        self.active = 0
+        self.tally = tally if tally is not None else Tally()
         self.session: aiohttp.ClientSession
         self.connector: Connector
 
@@ -86,7 +99,7 @@ class Pool:
     @property
     def waits(self) -> Buckets:
         """Seconds each caller has waited for a slot, in vain or not; nought where one was free."""
-        return self._waits.with_zeros(self.acquired - self._queued)
+        return self.tally.waits.with_zeros(self.tally.acquired - self.tally.queued)
 
     @property
     def idle(self) -> int:
@@ -104,8 +117,8 @@ class Pool:
             self.active += 1
         else:
             await self._wait()
-            self._queued += 1
-        self.acquired += 1
+            self.tally.queued += 1
+        self.tally.acquired += 1
 
     def check_in(self) -> None:
         """Gives the slot to who waits longest, or back."""
@@ -133,7 +146,7 @@ class Pool:
 
     async def _wait(self) -> None:
         if len(self._waiting) >= self._limits.waiting:
-            self.refused += 1
+            self.tally.refused += 1
             raise Unavailable(f"the provider {self._name!r} has all its connections in use", retry_after=1.0)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
@@ -143,13 +156,13 @@ class Pool:
                 await waiter
         except TimeoutError:
             self._abandon(waiter)
-            self.refused += 1
+            self.tally.refused += 1
             raise Unavailable(f"the provider {self._name!r} had no free connection in time", retry_after=1.0) from None
         except asyncio.CancelledError:
             self._abandon(waiter)
             raise
         finally:
-            self._waits.observe(monotonic() - before)
+            self.tally.waits.observe(monotonic() - before)
 
     def _abandon(self, waiter: asyncio.Future[None]) -> None:
         """A waiter that gave up; one that was served in the same moment passes its slot on."""

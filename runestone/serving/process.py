@@ -183,9 +183,10 @@ class Process:
             heir = await successor.replace(self._listeners, self._environ)
         except successor.NoSuccessor as error:
             _log.error("not replaced, this process goes on: %s", error)
-            self._is_upgrading = False
             self._notifier.ready("serves; an upgrade has failed")
             return
+        finally:
+            self._is_upgrading = False  # whatever came of it, the next may be tried
         _log.info("replaced", extra={"fields": {"by": heir}})
         self._be_replaced()
 

@@ -201,7 +201,10 @@ async def _started(
     apart: bool = False,
 ) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.BaseTransport]:
     """A process, what it says over its pipe, and the pipe; `apart` in a session, and a group, of its own."""
-    reading, writing = os.pipe()
+    try:
+        reading, writing = os.pipe()
+    except OSError as error:
+        raise NoSuccessor(f"there is no pipe to it: {error.strerror}") from None
     try:
         process = await asyncio.create_subprocess_exec(
             *told,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -21,6 +21,7 @@ from runestone.edge.health import Health
 from runestone.edge.middleware.authenticate import Authenticate
 from runestone.edge.middleware.rescue import Rescue
 from runestone.edge.models import Models
+from runestone.edge.openapi import Document
 from runestone.edge.refused import Refused
 from runestone.edge.routes import application, is_private, routes
 from runestone.edge.stamp import Stamp
@@ -39,7 +40,8 @@ from runestone.wiring.providers import listers_of
 from runestone.wiring.state import State
 
 PUBLIC, ADMIN, FAMILY = "public", "admin", "family"
-OPEN = ("/health", "/health/live", "/health/ready", "/openapi.json")
+DOCUMENT = "/openapi.json"
+OPEN = ("/health", "/health/live", "/health/ready", DOCUMENT)
 """On the admin listener too."""
 
 
@@ -79,8 +81,8 @@ def endpoints_of(configuration: Configuration, parts: Parts, lasting: Lasting) -
         table = _table(configuration, parts, lasting, refused, stamp, [*around, siblings.everywhere])
     apps = {}
     if server.admin_port is not None:
-        own = [row for row in table if is_private(row.path) or row.path in OPEN]
-        table = [row for row in table if not is_private(row.path)]
+        own = _described(row for row in table if is_private(row.path) or row.path in OPEN)
+        table = _described(row for row in table if not is_private(row.path))
         apps[ADMIN] = application(own, middlewares, max_body=max_body, stamp=stamp)
     apps[PUBLIC] = application(table, middlewares, max_body=max_body, stamp=stamp)
     if siblings is not None:
@@ -89,6 +91,13 @@ def endpoints_of(configuration: Configuration, parts: Parts, lasting: Lasting) -
         ]
         apps[FAMILY] = application(inner, [Rescue(refused)], max_body=max_body, stamp=stamp)
     return apps
+
+
+def _described(rows: Iterable[Route]) -> list[Route]:
+    """These rows, with a document of their own: each listener tells of what is there, and of nothing else."""
+    told = list(rows)
+    document = Document(told)
+    return [row._replace(handler=document.show) if row.path == DOCUMENT else row for row in told]
 
 
 def _table(

@@ -25,6 +25,7 @@ from runestone.edge.websocket.stream import Gateway
 from runestone.errors import BadRequest
 from runestone.gateway.inflight import InFlight
 from runestone.heartbeat import Heartbeat
+from runestone.providers.pool import Tally
 from runestone.tasks import Supervisor
 from runestone.telemetry.metrics import Metrics
 from runestone.telemetry.tail import Tail
@@ -101,6 +102,8 @@ class Lasting:
     tasks: Supervisor = field(default_factory=Supervisor)
     inflight: InFlight = field(default_factory=InFlight)
     reloads: Reloads = field(default_factory=Reloads)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    """What has been counted of the connections to each provider there was, by its name."""
     reload: Callable[[], Awaitable[JsonObject]] = _not_here
     """Reads the configuration again; what has become of that."""
     connections: Callable[[], tuple[int, int, int]] = lambda: (0, 1, 0)

@@ -15,7 +15,7 @@ from runestone.dialects.passage import Traits
 from runestone.edge.models import Lister
 from runestone.providers.catalog import CATALOG
 from runestone.providers.http import HttpProvider, Timeouts
-from runestone.providers.pool import PoolLimits
+from runestone.providers.pool import PoolLimits, Tally
 from runestone.providers.simulated.behaviour import Behaviour
 from runestone.providers.simulated.provider import OPERATIONS, PREFILL, SimulatedProvider
 
@@ -23,14 +23,16 @@ Before = tuple[Configuration, Mapping[str, Upstream]]
 """What was served before a reload."""
 
 
-def upstreams_of(configuration: Configuration, before: Before | None = None) -> dict[str, Upstream]:
+def upstreams_of(
+    configuration: Configuration, tallies: dict[str, Tally], before: Before | None = None
+) -> dict[str, Upstream]:
     """Every provider by name; new ones are not opened yet. One that is configured as it was `before` is the same, with
-    its connections and all that is known of it.
+    its connections and all that is known of it. What is counted of one that is not goes on in `tallies`, by its name.
     """
     return {
         name: before[1][name]
         if before is not None and _is_same(name, configuration, before[0])
-        else _upstream(name, entry, configuration)
+        else _upstream(name, entry, configuration, tallies)
         for name, entry in configuration.providers.items()
     }
 
@@ -66,7 +68,7 @@ def _is_same(name: str, configuration: Configuration, before: Configuration) -> 
     )
 
 
-def _upstream(name: str, provider: Provider, configuration: Configuration) -> Upstream:
+def _upstream(name: str, provider: Provider, configuration: Configuration, tallies: dict[str, Tally]) -> Upstream:
     if provider.kind == SIMULATED:
         told = provider.simulated
         behaviour = Behaviour(
@@ -103,6 +105,7 @@ def _upstream(name: str, provider: Provider, configuration: Configuration) -> Up
             waiting=pool.max_waiting,
         ),
         health_path=entry.health_path,
+        tally=tallies.setdefault(name, Tally()),
     )
 
 

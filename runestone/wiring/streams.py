@@ -41,6 +41,7 @@ class Live:
         self.house.gateway, self.house.limits = gateway, _limits(configuration)
         self.sessions.most, self.sessions.resumable_for = told.max_connections, told.resumable_for
         self.sessions.max_kept = told.max_kept
+        self.rooms.most_members = told.max_members
         self.streams.terms = _held(configuration)
         self.sockets.terms = _terms(configuration)
         self.sockets.begin, self.sockets.finish = _traces(following)

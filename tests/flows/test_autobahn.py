@@ -17,7 +17,8 @@ from pathlib import Path
 import orjson
 from aiohttp import WSMsgType, web
 
-from runestone.edge.server import HTTP_LIMITS, Connection, Runner
+from runestone.edge.dispatch import Dispatch
+from runestone.edge.server import Connection, Server
 from runestone.edge.websocket.socket import Socket, Tally
 
 LEFT_OUT = ["12.*", "13.*"] if os.environ.get("AUTOBAHN") == "all" else ["9.*", "12.*", "13.*"]
@@ -69,18 +70,29 @@ async def aiohttps(request: web.Request) -> web.WebSocketResponse:
 
 @asynccontextmanager
 async def serving(
-    handler: Callable[[web.Request], Awaitable[web.WebSocketResponse]], kind: type[web.AppRunner]
+    handler: Callable[[web.Request], Awaitable[web.WebSocketResponse]],
+    server_of: Callable[[web.Application], web.Server],
 ) -> AsyncIterator[str]:
     """The address of a server that has this handler at its root."""
     app = web.Application()
     app.router.add_get("/", handler)
-    runner = kind(app, shutdown_timeout=1.0, **(HTTP_LIMITS if kind is Runner else {}))
+    runner = web.ServerRunner(server_of(app), shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         yield f"127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+def our_server(app: web.Application) -> web.Server:
+    return Server(Dispatch(app))
+
+
+def aiohttps_server(app: web.Application) -> web.Server:
+    app._set_loop(asyncio.get_running_loop())
+    app.freeze()
+    return web.Server(app._handle, request_factory=app._make_request)
 
 
 async def run_cases(address: str, folder: Path) -> Results:
@@ -111,7 +123,7 @@ async def test_no_case_ends_worse_than_with_aiohttp(tmp_path: Path) -> None:
     """Framing, pings, reserved bits, opcodes, fragments, UTF-8, closes: over 200 cases, each judged as well as for an
     echo server of plain aiohttp; and hardly one that is not passed.
     """
-    async with serving(ours, Runner) as one, serving(aiohttps, web.AppRunner) as other:
+    async with serving(ours, our_server) as one, serving(aiohttps, aiohttps_server) as other:
         mine, plain = await asyncio.gather(
             run_cases(one, tmp_path / "ours"),
             run_cases(other, tmp_path / "plain"),

@@ -28,7 +28,7 @@ async def test_callers_are_served_in_order() -> None:
 
     await asyncio.gather(*(call(number) for number in range(20)))
     assert order == list(range(20))
-    assert (lent.active, lent.waiting, lent.acquired, lent.refused) == (0, 0, 20, 0)
+    assert (lent.active, lent.waiting, lent.tally.acquired, lent.tally.refused) == (0, 0, 20, 0)
 
 
 async def test_a_full_pool_refuses_in_time() -> None:
@@ -39,7 +39,7 @@ async def test_a_full_pool_refuses_in_time() -> None:
     with pytest.raises(Unavailable) as caught:
         await lent.check_out()
     assert caught.value.retry_after
-    assert (lent.active, lent.waiting, lent.refused) == (2, 0, 1)
+    assert (lent.active, lent.waiting, lent.tally.refused) == (2, 0, 1)
 
 
 async def test_too_many_waiting_are_refused_at_once() -> None:

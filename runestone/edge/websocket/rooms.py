@@ -46,10 +46,10 @@ class Room:
 
 
 class Rooms:
-    """All rooms. `most_members` in each."""
+    """All rooms. `most_members` in each, of those who come from now on."""
 
     def __init__(self, *, most_members: int) -> None:
-        self._most_members = most_members
+        self.most_members = most_members
         self._rooms: dict[Key, Room] = {}
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class Rooms:
         if room is None:
             room = self._rooms[key] = Room(name)
         if session.id not in room.members:
-            if len(room.members) >= self._most_members:
+            if len(room.members) >= self.most_members:
                 return None
             room.members[session.id] = session
             session.rooms.add(name)
