@@ -122,7 +122,6 @@ class App:
         for name, upstream in self.upstreams.items():
             if self.before is None or self.before.upstreams.get(name) is not upstream:
                 await upstream.start()
-                await asyncio.sleep(0)  # certificates are read here, while calls run
 
     def take_over(self) -> None:
         """From now on this configuration is the one in force. Changes all that outlives a reload, at once."""

@@ -25,7 +25,6 @@ from runestone.app import App, build
 from runestone.config.schema import Configuration
 from runestone.core.json import JsonObject
 from runestone.edge.dispatch import Dispatch
-from runestone.edge.server import Patience
 from runestone.errors import ConfigurationError
 from runestone.providers.prices import price_of
 
@@ -49,8 +48,8 @@ _log = logging.getLogger("runestone.reload")
 class Reloader:
     """Of a process that began with `app`. `load` reads the configuration anew, and raises ConfigurationError; `served`
     are what turns requests into answers, by the names of the applications; `renewed(configuration)`, called in a
-    thread, gives what puts the process's own part of it in force (certificates, log level), or raises
-    ConfigurationError.
+    thread, gives what puts the process's own part of it in force (certificates, limits of connections, the level of
+    the log), or raises ConfigurationError.
     """
 
     def __init__(
@@ -58,13 +57,11 @@ class Reloader:
         app: App,
         load: Callable[[], Configuration],
         served: Mapping[str, Dispatch],
-        patience: Patience,
         renewed: Callable[[Configuration], Callable[[], None]],
     ) -> None:
         self.app = app
         self._load = load
         self._served = served
-        self._patience = patience
         self._renewed = renewed
         self._turn = asyncio.Lock()
         self._replaced: list[App] = []
@@ -126,7 +123,6 @@ class Reloader:
         app.take_over()
         for name, dispatch in self._served.items():
             dispatch.adopt(app.apps[name])
-        set_patience(self._patience, configuration)
         renew()
         self.app = app
         self._replaced.append(old)
@@ -173,13 +169,6 @@ class Reloader:
                 del old.upstreams[name]
         if old.following is other.following:
             old.following = self.app.following
-
-
-def set_patience(patience: Patience, configuration: Configuration) -> None:
-    """The limits of connections, as the configuration has them."""
-    server = configuration.server
-    patience.head, patience.stall, patience.keep_alive = server.head_timeout, server.stall, server.keep_alive
-    patience.connections = server.max_connections
 
 
 def pinned(old: Configuration, new: Configuration) -> tuple[Configuration, list[str]]:

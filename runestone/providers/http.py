@@ -97,8 +97,8 @@ class HttpProvider:
 
     async def start(self) -> None:
         """See Upstream."""
+        await self.pool.open()
         self._loop = asyncio.get_running_loop()
-        self.pool.open()
 
     async def close(self) -> None:
         """See Upstream."""

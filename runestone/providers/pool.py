@@ -71,13 +71,15 @@ class Pool:
         self.session: aiohttp.ClientSession
         self.connector: Connector
 
-    def open(self) -> None:
-        """Makes the session; needs a running loop."""
+    async def open(self) -> None:
+        """Makes the session."""
+        # Certificates are read from the disk: in a thread, because at a reload calls run meanwhile.
+        tls = await asyncio.to_thread(ssl.create_default_context) if self._tls else True
         self.connector = Connector(
             limit=0,  # the slots are the limit
             keepalive_timeout=KEEP_ALIVE,
             ttl_dns_cache=60,
-            ssl=ssl.create_default_context() if self._tls else True,
+            ssl=tls,
             resolver=aiohttp.AsyncResolver() if self._needs_dns else aiohttp.ThreadedResolver(),
         )
         self.session = aiohttp.ClientSession(connector=self.connector, cookie_jar=aiohttp.DummyCookieJar())

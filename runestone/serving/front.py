@@ -21,7 +21,6 @@ from runestone.config.schema import Configuration
 from runestone.edge.dispatch import Dispatch
 from runestone.edge.server import Patience, Server
 from runestone.errors import ConfigurationError
-from runestone.reload import set_patience
 from runestone.serving import sockets
 from runestone.serving.family import Family
 from runestone.serving.sockets import Listeners, address_of
@@ -45,7 +44,7 @@ class Front:
         self, apps: Mapping[str, Application], lasting: Lasting, configuration: Configuration, family: Family | None
     ) -> None:
         self.patience = Patience()
-        set_patience(self.patience, configuration)
+        self._be_patient(configuration)
         self.dispatches = {name: Dispatch(app) for name, app in apps.items()}
         self._servers = {name: Server(dispatch, self.patience) for name, dispatch in self.dispatches.items()}
         self._family = family
@@ -94,13 +93,14 @@ class Front:
         return f"{'https' if self._tls is not None else 'http'}://{address_of(listeners[sockets.HTTP])}"
 
     def renewed(self, configuration: Configuration) -> Callable[[], None]:
-        """Reads the certificate, which blocks; what is given back has handshakes show it from then on. Raises
-        ConfigurationError.
+        """Reads the certificate, which blocks; what is given back has handshakes show it from then on, and connections
+        have the limits of `configuration`. Raises ConfigurationError.
         """
         read = _tls(configuration)
 
         def renew() -> None:
             self._shown = read
+            self._be_patient(configuration)
 
         return renew
 
@@ -126,6 +126,11 @@ class Front:
         self.stop()
         for server in self._servers.values():
             await server.close(seconds)
+
+    def _be_patient(self, configuration: Configuration) -> None:
+        patience, server = self.patience, configuration.server
+        patience.head, patience.stall, patience.keep_alive = server.head_timeout, server.stall, server.keep_alive
+        patience.connections = server.max_connections
 
     def _show(self, secured: ssl.SSLObject, name: str | None, listening: ssl.SSLContext) -> None:
         """At each handshake, with or without a name. A context of its own for each certificate: one into which another

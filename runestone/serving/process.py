@@ -92,7 +92,7 @@ class Process:
         await app.start()
         front = Front(app.apps, app.lasting, self._configuration, self._family)
         renewed = partial(self._renewed, front)
-        reloader = self._reloader = Reloader(app, self._load, front.dispatches, front.patience, renewed)
+        reloader = self._reloader = Reloader(app, self._load, front.dispatches, renewed)
         app.tasks.keep("watch the configuration", partial(reloader.watch, self._files))
         try:
             self._announce(await front.open(self._listeners))

@@ -129,7 +129,7 @@ async def _served(
     front = Front(app.apps, app.lasting, configuration, None)
     url = await front.open(listeners)
 
-    reloader = Reloader(app, lambda: gate.read(), front.dispatches, front.patience, front.renewed)
+    reloader = Reloader(app, lambda: gate.read(), front.dispatches, front.renewed)
     gate = Reloadable(url, file, reloader, front, environ)
     gate.reading.set()
     if ADMIN in listeners:
