@@ -66,10 +66,11 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number or a nesting without end
         reason = str(error).partition("\n")[0]
         raise ConfigurationError([f"{path.name}: is not TOML: {reason}"]) from None
-    configuration = Reader(faults, environ, path.parent).table(Configuration, table, "")
+    base = path.parent.absolute()  # so that what is shown means the same wherever it is read
+    configuration = Reader(faults, environ, base).table(Configuration, table, "")
     if configuration is None:
         raise ConfigurationError(faults.lines)
-    return _complete(configuration, faults, environ, path.parent)
+    return _complete(configuration, faults, environ, base)
 
 
 def _complete(configuration: Configuration, faults: Faults, environ: Mapping[str, str], base: Path) -> Configuration:
@@ -120,11 +121,14 @@ def _complete_server(server: Server, faults: Faults, base: Path) -> Server:
         return server
     certificate, key = base / server.tls_cert, base / server.tls_key
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+        # Without a password of its own OpenSSL would ask the terminal for one, and wait.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
     except ssl.SSLError:
-        faults.add_unless_known("server.tls_cert", "it and tls_key are not a certificate and its key, in PEM")
-    except OSError as error:
-        faults.add_unless_known("server.tls_cert", f"it or tls_key cannot be read: {error.strerror}")
+        message = "it and tls_key are not a certificate and its key, in PEM and without a pass phrase"
+        faults.add_unless_known("server.tls_cert", message)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in a name
+        reason = getattr(error, "strerror", error)
+        faults.add_unless_known("server.tls_cert", f"it or tls_key cannot be read: {reason}")
     return replace(server, tls_cert=str(certificate), tls_key=str(key))
 
 
@@ -220,7 +224,8 @@ def _check_base_url(base_url: str, given: str | None, path: str, faults: Faults)
     if not base_url:
         faults.add_unless_known(f"{path}.base_url", "is missing: this kind has no address of its own")
     elif "{" in base_url:
-        faults.add_unless_known(f"{path}.base_url", f"is needed, with your own name in it: {base_url}")
+        example = f": {base_url}" if given is None else ""  # what was written may hold a credential
+        faults.add_unless_known(f"{path}.base_url", f"is needed, with your own name in it{example}")
     elif not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s?#@]*)?", base_url):
         faults.add_unless_known(f"{path}.base_url", "must be an http(s) address without credentials, query or fragment")
     else:

@@ -6,9 +6,10 @@ Rule: a secret is shown by its reference only; a header's value is never shown.
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Mapping
 from datetime import datetime
-from typing import get_type_hints
+from typing import Union, get_args, get_origin, get_type_hints
 
 import tomli_w
 
@@ -32,8 +33,14 @@ def _table(instance: object) -> dict[str, object]:
         if isinstance(instance, Provider) and field.name == "headers":
             table[field.name] = dict.fromkeys(value, "[redacted]")
         else:
-            table[field.name] = _value(hints[field.name], value)
+            table[field.name] = _value(_given(hints[field.name]), value)
     return table
+
+
+def _given(hint: object) -> object:
+    """The type of what is there, where it may be absent."""
+    kinds = [kind for kind in get_args(hint) if kind is not types.NoneType]
+    return kinds[0] if get_origin(hint) in (Union, types.UnionType) else hint
 
 
 def _value(kind: object, value: object) -> object:

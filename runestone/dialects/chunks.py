@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from runestone.core.json import JsonObject
+from runestone.dialects.body import MAX_DEPTH
 from runestone.dialects.sse import Decoder, Event
 from runestone.errors import StreamBroken
 
@@ -74,6 +75,9 @@ class Chunks:
                     self.failure = StreamBroken("the provider sent an event that is not JSON")
                     break
                 continue
+            if _is_too_deep(event.data, chunk):
+                self.failure = StreamBroken("the provider sent an event that is nested too deeply")
+                break
             if type(chunk) is dict:
                 self._chunk(chunk, told)
         self._flush(told)
@@ -111,3 +115,14 @@ class Chunks:
     def _numbered(self, text: str, delta: object = None, choice: object = 0, logprobs: object = None) -> Chunk:
         self._index += 1
         return Chunk(self._index - 1, text, delta, choice, logprobs)
+
+
+def _is_too_deep(data: bytes, chunk: object) -> bool:
+    """Whether it is nested deeper than it can be written again; few events are long enough for that."""
+    if len(data) < 2 * MAX_DEPTH or data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return False
+    try:
+        orjson.dumps(chunk)
+    except TypeError:
+        return True
+    return False

@@ -22,13 +22,14 @@ from runestone.core.tokens import estimate_tokens
 from runestone.core.upstream import Prefill
 from runestone.dialects.dialect import load_object, text
 from runestone.dialects.sse import Decoder, Event, encode
+from runestone.errors import StreamBroken
 
 
 class Joiner(Protocol):
     """Turns the next target's events into the rest of the client's stream."""
 
     def feed(self, event: Event) -> Iterator[bytes]:
-        """The bytes of the events that take its place."""
+        """The bytes of the events that take its place. Raises StreamBroken for one that cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class _ChunkJoiner:
         chunk.update(self._head)
         chunk["choices"] = [choice for choice in choices if isinstance(choice, dict) and self._is_news(choice)]
         if chunk["choices"] or chunk.get("usage") or not choices:
-            yield encode(orjson.dumps(chunk), event.name)
+            yield encode(_written(chunk), event.name)
 
     def _is_news(self, choice: dict[str, Any]) -> bool:
         """Whether anything is left of it without the role, which stands in the first answer's first chunk."""
@@ -216,7 +217,14 @@ class _MessagesJoiner:
         if self._owed and _inner(said, "delta") == "text_delta" and text(said["delta"].get("text")):
             said["delta"]["text"] = said["delta"]["text"].removeprefix(self._owed)
             self._owed = ""
-        yield encode(orjson.dumps(said) if said else event.data, event.name)
+        yield encode(_written(said) if said else event.data, event.name)
+
+
+def _written(said: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(said)
+    except TypeError:
+        raise StreamBroken("the provider sent an event that is nested too deeply") from None
 
 
 def _inner(said: dict[str, Any], name: str) -> object:

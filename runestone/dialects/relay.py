@@ -26,6 +26,9 @@ _TOKEN = re.compile(
     rb'"(?:content|text|reasoning_content|reasoning|thinking|partial_json|arguments|refusal)"\s*:\s*"[^"]'
     rb'|"(?:tool_calls|content_block)"\s*:\s*[\[{]'
 )
+_DONE = re.compile(rb"(?:\A|[\r\n])data: ?\[DONE\][\r\n]")
+_STOP = re.compile(rb'data: ?\{\s*"type"\s*:\s*"message_stop"')
+"""End markers, as they stand at the end of a block: a text, or a tool's name, may say the same in other places."""
 _RECENT = 8
 """Blocks kept, and events read of them at the end: finish, usage, an error and the end marker are the last few."""
 _MOST_CHOICES = 128
@@ -80,7 +83,7 @@ class OpenAIRelay(Relay):
         if not self.started and _TOKEN.search(block):
             self.started = True
         self._recent.append(block)
-        if b"[DONE]" in block[-16:]:  # where it stands in every stream that has one
+        if b"[DONE]" in block[-16:] and _DONE.search(block[-32:]):
             self.complete = True
         if not self._ends_with_done:
             self._note_finished(block)
@@ -141,7 +144,7 @@ class AnthropicRelay(Relay):
             if _TOKEN.search(block):
                 self.started = True
         self._recent.append(block)
-        if b'"message_stop"' in block[-100:]:
+        if b'"message_stop"' in block[-100:] and _STOP.search(block, len(block) - 100):
             self.complete = True
         return block
 
@@ -149,7 +152,8 @@ class AnthropicRelay(Relay):
         done = False
         latest = [load_object(data) for data in _last_events(self._recent, self._recent.maxlen or 0)]
         first = [load_object(event.data) for event in Decoder().feed(self._start or b"")]
-        for event in (*first, *reversed(latest)):
+        begun = [event for event in first if event.get("type") == "message_start"]  # what else came with it is old
+        for event in (*begun, *reversed(latest)):
             kind = event.get("type")
             if kind == "message_stop":
                 done = True
@@ -186,11 +190,18 @@ def load_answer(body: bytes) -> dict[str, Any]:
 
 
 def _load_leniently(body: bytes) -> object:
-    """What servers write that is not quite JSON: NaN, half a surrogate pair where a token ends, broken UTF-8, a BOM."""
+    """What servers write that is not quite JSON: NaN, half a surrogate pair where a token ends, broken UTF-8, a BOM.
+
+    What stands for no sign is read as U+FFFD, so that all that is read here can be written.
+    """
     try:
-        return json.loads(body.decode("utf-8-sig", "replace"))
+        answer = json.loads(body.decode("utf-8-sig", "replace"))
+        if b"\\u" in body:
+            text = json.dumps(answer, ensure_ascii=False)
+            answer = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     except (ValueError, RecursionError):
         raise ProviderFailed("the provider's answer is not JSON") from None
+    return answer
 
 
 def _last_events(blocks: Collection[bytes], most: int) -> Iterator[bytes]:

@@ -51,7 +51,7 @@ class Desk:
             await wire.answer({"object": "list", "model": self.name, "data": data, "usage": {"prompt_tokens": 9}})
         elif self.refuse:
             self.refuse -= 1
-            await wire.answer({"error": {"message": "no"}}, status=500)
+            await wire.answer({"error": {"message": "no"}}, status=500, headers={"Retry-After": "1"})
         else:
             await self._chat(seen.json["messages"][-1]["content"], seen, wire)
 

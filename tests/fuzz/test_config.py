@@ -14,10 +14,11 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runestone.config.kinds import Secret
 from runestone.config.load import load
 from runestone.config.reader import Faults, Reader
 from runestone.config.render import render
-from runestone.config.schema import Configuration, Secret
+from runestone.config.schema import Configuration
 from runestone.config.units import parse_duration, parse_size
 from runestone.errors import ConfigurationError
 

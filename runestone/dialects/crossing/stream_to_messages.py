@@ -91,6 +91,7 @@ class StreamToMessages:
         self._calls: dict[object, _Block] = {}
         self._latest_call: _Block | None = None
         self._refused = False
+        self._is_torn = False  # a call has been closed whose arguments are not a JSON object
         self._sequence: str | None = None
 
     def feed(self, block: bytes) -> bytes:
@@ -239,9 +240,12 @@ class StreamToMessages:
             if piece.strip():
                 self.failure = StreamBroken("the provider sent more of a tool call whose arguments were whole")
             return
-        if piece == "null" and not block.arguments:  # Groq's, for a function without parameters; no delta says {}
-            block.arguments.append("{}")
-            return
+        if not block.arguments:
+            if not piece.strip():  # a client that reads along takes white space alone for broken JSON
+                return
+            if piece == "null":  # Groq's, for a function without parameters; no delta says {}
+                block.arguments.append("{}")
+                return
         block.arguments.append(piece)
         self._piece(block, "tool_use", piece, out)
 
@@ -292,6 +296,8 @@ class StreamToMessages:
 
     def _close(self, out: list[bytes]) -> None:
         if self._open is not None:
+            if self._open.kind == "tool_use" and parsed_arguments("".join(self._open.arguments)) is None:
+                self._is_torn = True
             data = {"type": "content_block_stop", "index": self._index}
             out.append(encode(orjson.dumps(data), "content_block_stop"))
             self._open = None
@@ -305,6 +311,9 @@ class StreamToMessages:
         if self.failure is not None:
             return
         self._close(out)
+        if self._is_torn and finish != "length":
+            self.failure = StreamBroken("the provider's stream calls a tool with arguments that are not a JSON object")
+            return
         reason = stop_reason(finish, tools=bool(self._calls), refused=self._refused, stop_sequence=self._sequence)
         data = {
             "type": "message_delta",
