@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint check format bench drill demo test-real binary test-binary clean
+.PHONY: run test lint check format bench drill fuzz demo test-real binary test-binary clean
 
 run: $(VENV)/.installed
 	$(BIN)/runestone serve --config runestone.toml
@@ -28,6 +28,9 @@ bench: $(VENV)/.installed
 
 drill: $(VENV)/.installed
 	$(BIN)/python -m bench.drill
+
+fuzz: $(VENV)/.installed-test
+	nice $(BIN)/python -m tests.fuzz
 
 demo: $(VENV)/.installed-real
 	$(BIN)/python -m tests.real.demo

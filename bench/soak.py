@@ -6,7 +6,8 @@ About 250 calls a second of every kind (bench/soak_load.py lists them): asked an
 WebSockets, embeddings, batches, of targets that are slow, fail, hang, reset and break off; clients that leave anywhere,
 read slowly, ask wrongly, rejoin. In three stretches (warm-up, a fifth of the time; the first and the second half of the
 rest); after each of them everybody leaves, what waits for somebody to come back is given up, and then the gateway is
-looked at: from outside (memory, files) and by what GET /admin/state says.
+looked at: its memory from outside, its open files by /metrics (its /proc/PID/fd is closed to others), the rest by GET
+/admin/state.
 
 What is kept on purpose is small and full after the warm-up: 400 answers, sessions and streams for five seconds. The
 warm-up ends with a rush of three times the load: a process keeps what its worst moment took from the system, and
@@ -19,6 +20,7 @@ not judged.
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 import threading
@@ -42,6 +44,7 @@ from bench.soak_run import GRACE, Job, Tally
 
 STRETCHES = (((0.17, 1.0), (0.03, 3.0)), ((0.4, 1.0),), ((0.4, 1.0),))
 """The warm-up and the two halves: parts of all the time, each at that share of the load."""
+OPEN_FILES = re.compile(rb"^process_open_fds (\S+)$", re.MULTILINE)
 _LOOKS = 1.0  # seconds between two looks under load
 _EMPTY_WITHIN = 30.0
 _REST = 1.0
@@ -209,17 +212,13 @@ def look(server: Server) -> Figures:
     try:
         connection.request("GET", "/admin/state?calls=1", headers={"Authorization": f"Bearer {wire.KEY}"})
         state = orjson.loads(connection.getresponse().read())
-        return Figures.of(state, process.resident_megabytes(server.pid), open_files(server.pid))
+        connection.request("GET", "/metrics")
+        files = OPEN_FILES.search(connection.getresponse().read())
+        return Figures.of(state, process.resident_megabytes(server.pid), float(files[1]) if files else nan)
     except (OSError, HTTPException, KeyError, ValueError) as error:
         raise server.failure(f"does not tell how it is: {error!r}") from error
     finally:
         connection.close()
-
-
-def open_files(pid: int) -> float:
-    """Of a process; NaN where the system does not tell."""
-    folder = Path(f"/proc/{pid}/fd")
-    return len(list(folder.iterdir())) if folder.exists() else nan
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

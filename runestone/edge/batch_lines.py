@@ -16,6 +16,7 @@ import orjson
 from runestone.core.call import Operation
 from runestone.core.json import JsonObject
 from runestone.dialects.dialect import Dialect, Types, check_types
+from runestone.dialects.relay import load_answer
 from runestone.dialects.sse import Event, encode
 from runestone.errors import BadRequest, MethodNotAllowed, NotFound, ProviderRefused, RunestoneError
 
@@ -125,11 +126,16 @@ def answered(line: Line, request_id: str, status: int, body: bytes | None, retry
     response: JsonObject = {
         "status_code": status,
         "request_id": request_id,
-        "body": orjson.Fragment(body) if body is not None else None,
+        "body": _embedded(body) if body is not None else None,
     }
     if retry_after is not None:
         response["retry_after"] = retry_after
     return _written(line, {"response": response, "error": None})
+
+
+def _embedded(body: bytes) -> object:
+    """A provider's answer as it is; what is not quite JSON would make all that stands around it none."""
+    return orjson.Fragment(body) if _is_json(body) else load_answer(body)
 
 
 def broken(line: Line, request_id: str, dialect: Dialect, failure: RunestoneError) -> bytes:

@@ -12,13 +12,16 @@ from collections.abc import Awaitable
 from functools import partial
 from time import monotonic
 
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_urldispatcher import PlainResource, UrlMappingMatchInfo
+from multidict import CIMultiDict, CIMultiDictProxy
+
+CONTINUE = "100-continue"
 
 
 class Dispatch:
@@ -53,6 +56,8 @@ class Dispatch:
     def __call__(self, request: web.Request) -> Awaitable[web.StreamResponse]:
         fixed = self._fixed.get((request.method, request.rel_url.path_safe))
         if fixed is None or "Expect" in request.headers:
+            if request.headers.get("Expect", CONTINUE).lower() != CONTINUE:
+                _forget(request, "Expect")  # a server may not know what is expected (RFC 9110 10.1.1)
             if self._is_leaving:
                 self.last = monotonic()
                 request._message = request._message._replace(should_close=True)
@@ -71,8 +76,17 @@ class Dispatch:
         """What aiohttp's server makes of a head that has come."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+        if message.version[0] != 1:  # aiohttp would answer in the same
+            message = message._replace(version=HttpVersion10, should_close=True)
         size = self._app._client_max_size
         return web.Request(message, payload, protocol, writer, task, self._loop, client_max_size=size)
+
+
+def _forget(request: web.Request, name: str) -> None:
+    """A header that says nothing to us."""
+    headers = CIMultiDict(request.headers)
+    headers.popall(name)
+    request._headers = request._cache["headers"] = CIMultiDictProxy(headers)
 
 
 def _found(app: web.Application, route: web.AbstractRoute) -> UrlMappingMatchInfo:

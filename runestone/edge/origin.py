@@ -16,7 +16,10 @@ def may_come(request: web.Request, origins: Iterable[str]) -> bool:
     origin = request.headers.get("Origin")
     if origin is None or origin in origins or "*" in origins:
         return True
-    page = urlsplit(origin)
+    try:
+        page = urlsplit(origin)
+    except ValueError:  # half an address
+        return False
     # A name of somebody else may point at this machine (DNS rebinding): only what names no domain is known to be ours.
     is_plain = page.hostname == "localhost" or _is_address(page.hostname or "")
     return is_plain and page.netloc == request.host

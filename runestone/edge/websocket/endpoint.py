@@ -23,6 +23,7 @@ from runestone.edge.websocket.conversation import Conversation, House
 from runestone.edge.websocket.socket import Socket
 from runestone.errors import BadRequest, InternalError, Unavailable
 
+HANDSHAKE = ("Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version")
 SUBPROTOCOL = "runestone"
 GOODBYE = 5.0
 """Seconds a client may take to answer a close."""
@@ -75,7 +76,8 @@ class WebSockets:
             max_msg_size=self.terms.max_message + 1,  # aiohttp refuses what is as large as this
             protocols=(_chosen(request),),
         )
-        if request.method != "GET" or not ws.can_prepare(request):
+        is_readable = all(request.headers.get(name, "").isascii() for name in HANDSHAKE)
+        if request.method != "GET" or not is_readable or not ws.can_prepare(request):
             raise BadRequest("this is a WebSocket endpoint: connect with a WebSocket client")
         head = head_of(request, self.terms.total)
         if (
