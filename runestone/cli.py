@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version as installed
+from ipaddress import ip_address
 from pathlib import Path
 
 import uvloop
@@ -29,7 +30,8 @@ from runestone.console.tail import tail
 from runestone.console.top import live, once
 from runestone.core.keys import digest, new_key
 from runestone.errors import ConfigurationError
-from runestone.serving.process import serve
+from runestone.serving.family import source_of, worker_of
+from runestone.serving.process import Process
 from runestone.serving.successor import WORKER, NoSuccessor
 from runestone.serving.workers import Parent
 from runestone.telemetry import logs
@@ -109,13 +111,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     folder = (arguments.config or DEFAULT_FILE).resolve().parent
     sys.path.append(str(folder))  # middlewares may stand beside the configuration that names them
 
-    def read() -> Configuration:
-        return _overridden(load(arguments.config, os.environ), arguments)
-
-    configuration = read()
+    source = source_of(arguments.config, os.environ, lambda told: _overridden(told, arguments))
+    configuration = source.first()
     server, log = configuration.server, configuration.log
-    file = arguments.config or DEFAULT_FILE
-    with logs.set_up(log.level, log.format, log.buffer) as written:
+    with logs.set_up(log.level, log.format, log.buffer, worker_of(os.environ)) as written:
 
         def ready(address: str) -> None:
             if WORKER in os.environ:
@@ -126,13 +125,12 @@ def _serve(arguments: argparse.Namespace) -> int:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 if server.workers > 1 and WORKER not in os.environ:
-                    runner.run(Parent(configuration, load=read, environ=os.environ, ready=ready).run())
+                    runner.run(Parent(configuration, source, environ=os.environ, ready=ready).run())
                 else:
-                    there = file if file.exists() else None
-                    runner.run(serve(configuration, load=read, file=there, ready=ready))
+                    runner.run(Process(configuration, source, environ=os.environ, ready=ready).run())
         except OSError as error:
             reason = error.strerror or error.__class__.__name__
-            written.say(f"runestone: cannot serve on {server.host}:{server.port}: {reason}")
+            written.say(f"runestone: cannot serve on {error.filename or f'{server.host}:{server.port}'}: {reason}")
             return FAILED
         except NoSuccessor as error:
             written.say(f"runestone: a worker cannot serve: {error}")
@@ -154,8 +152,19 @@ def _overridden(configuration: Configuration, arguments: argparse.Namespace) -> 
 def _banner(configuration: Configuration, address: str) -> Iterator[str]:
     names = list(configuration.providers)
     yield f"runestone {__version__} serves on {address}  (providers: {', '.join(names)})"
+    host = configuration.server.host
+    if not configuration.auth.required and not is_loopback(host):
+        yield f"anybody who can reach {host} can call, without a key: auth.required = true asks for one"
     if all(provider.kind == SIMULATED for provider in configuration.providers.values()):
         yield "only the simulated model is enabled: set OPENAI_API_KEY, ANTHROPIC_API_KEY, ... or add [providers.NAME]"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _top(arguments: argparse.Namespace) -> int:

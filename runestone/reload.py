@@ -131,9 +131,13 @@ class Reloader:
         reloads.done += 1
         reloads.refusal = ""
         app.tasks.start(f"retire configuration {reloads.generation - 1}", self._retire(old, handlers))
+        reloads.stuck = tuple(stuck)
         for name in stuck:
             _log.warning("%s has changed, and takes a new process (SIGUSR2) or a restart", name)
-        _log.info("reloaded", extra={"fields": {"generation": reloads.generation, "changed": ",".join(changed[:20])}})
+        _log.info(
+            "reloaded",
+            extra={"fields": {"generation": reloads.generation, "changed": ",".join(changed[:20]) or "nothing"}},
+        )
         told: JsonObject = {
             "reloaded": True,
             "generation": reloads.generation,

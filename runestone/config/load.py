@@ -18,7 +18,7 @@ from pathlib import Path
 
 from yarl import URL
 
-from runestone.config.front import Auth, Server
+from runestone.config.front import Auth, Server, WebSocket
 from runestone.config.kinds import Secret
 from runestone.config.reader import Faults, Reader, nearest
 from runestone.config.schema import Cache, Configuration, Provider, Simulated
@@ -50,20 +50,19 @@ _OWN_HEADERS = frozenset(
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
-    """The configuration of `path`; of runestone.toml if there is one and `path` is None; else of the environment.
+def load(path: Path | None, environ: Mapping[str, str], text: str | None = None) -> Configuration:
+    """The configuration of `path`; of runestone.toml if there is one and `path` is None; else of the environment. A
+    `text` stands for what is in the file.
 
     Raises ConfigurationError with every fault.
     """
-    if path is None and not DEFAULT_FILE.exists():
+    if path is None and text is None and not DEFAULT_FILE.exists():
         return _complete(Configuration(), Faults("environment"), environ, Path())
     path = path or DEFAULT_FILE
     faults = Faults(path.name)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError([f"{path.name}: cannot be read: {error.strerror}"]) from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number or a nesting without end
+        table = tomllib.loads(text_of(path) if text is None else text)
+    except (ValueError, RecursionError) as error:  # not TOML, a number or a nesting without end
         reason = str(error).partition("\n")[0]
         raise ConfigurationError([f"{path.name}: is not TOML: {reason}"]) from None
     base = path.parent.absolute()  # so that what is shown means the same wherever it is read
@@ -71,6 +70,16 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
     if configuration is None:
         raise ConfigurationError(faults.lines)
     return _complete(configuration, faults, environ, base)
+
+
+def text_of(path: Path) -> str:
+    """What is in the file. Raises ConfigurationError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError([f"{path.name}: cannot be read: {error.strerror}"]) from None
+    except ValueError as error:
+        raise ConfigurationError([f"{path.name}: is not TOML: {error}"]) from None
 
 
 def _complete(configuration: Configuration, faults: Faults, environ: Mapping[str, str], base: Path) -> Configuration:
@@ -90,7 +99,7 @@ def _complete(configuration: Configuration, faults: Faults, environ: Mapping[str
     _check_hedge("routing.hedge", complete.routing.hedge, faults)
     for name, model in complete.models.items():
         _check_hedge(f"models.{name}.hedge", model.hedge or OFF, faults)
-    server = _complete_server(complete.server, faults, base)
+    server = _complete_server(complete.server, complete.websocket, faults, base)
     complete = replace(complete, server=server, cache=_complete_cache(complete.cache, faults, base))
     if faults.lines:
         raise ConfigurationError(faults.lines)
@@ -106,9 +115,13 @@ def _check_hedge(path: str, hedge: str, faults: Faults) -> None:
         faults.add_unless_known(path, f'must be "{P95}", "{OFF}", or {str(error).removeprefix("must be ")}')
 
 
-def _complete_server(server: Server, faults: Faults, base: Path) -> Server:
+def _complete_server(server: Server, websocket: WebSocket, faults: Faults, base: Path) -> Server:
     if not 1 <= server.workers <= MOST_WORKERS:
         faults.add_unless_known("server.workers", f"must be 1 to {MOST_WORKERS}")
+    if server.admin_port is not None and server.admin_port in (server.port, websocket.port) and server.admin_port:
+        faults.add_unless_known("server.admin_port", "must be a port of its own")
+    if websocket.port and websocket.port == server.port:
+        faults.add_unless_known("websocket.port", "must be another than server.port")
     if server.max_connections < 1:
         faults.add_unless_known("server.max_connections", "must be at least 1")
     for name in ("head_timeout", "stall", "stuck_after"):

@@ -38,13 +38,16 @@ class Check(NamedTuple):
 
 class Health:
     """The handlers; `look` looks at everything now, `is_stuck` at the loop; the process began at `since`, of
-    `time.monotonic`.
+    `time.monotonic`. `parent` is the process that operators send signals to, where this is a worker.
     """
 
-    def __init__(self, look: Callable[[], Iterable[Check]], is_stuck: Callable[[], bool], since: float) -> None:
+    def __init__(
+        self, look: Callable[[], Iterable[Check]], is_stuck: Callable[[], bool], since: float, parent: int | None = None
+    ) -> None:
         self._look = look
         self._is_stuck = is_stuck
         self._since = since
+        self._parent = parent
 
     async def summary(self, request: web.Request) -> web.Response:
         return self._answer(lambda checks: any(check.status == "down" for check in checks))
@@ -64,6 +67,7 @@ class Health:
                 "status": _ORDER[worst],
                 "version": __version__,
                 "pid": os.getpid(),
+                **({"parent": self._parent} if self._parent is not None else {}),
                 "uptime_seconds": round(monotonic() - self._since, 3),
                 "checks": {check.name: _told(check) for check in checks},
             },

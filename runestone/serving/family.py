@@ -27,12 +27,14 @@ from aiohttp.typedefs import Handler
 
 from runestone.config.kinds import Port
 from runestone.config.schema import Configuration
+from runestone.config.source import Source
 from runestone.core.call import Caller
 from runestone.core.json import JsonObject
 from runestone.core.merged import merged
 from runestone.debug import PORTS
 from runestone.edge.request import VISIT
 from runestone.edge.state import Followed, Follower
+from runestone.errors import RunestoneError
 from runestone.serving.successor import WORKER
 from runestone.tasks import spawn
 from runestone.telemetry.workers import labelled
@@ -43,7 +45,7 @@ PATIENCE = 5.0
 """Seconds a sibling may take."""
 OF_EACH = ("pid", "uptime_seconds", "memory_bytes", "loop_lag_seconds", "generation")
 """What is told of each worker beside what is told of all."""
-TAIL = "/admin/tail"
+TAIL, RELOAD = "/admin/tail", "/admin/reload"
 OURS = Caller(name="another worker", admin=True)
 
 
@@ -55,6 +57,7 @@ class Family:
     count: int
     folder: Path
     restarts: int = 0
+    parent: int = field(default_factory=os.getppid)
     _sessions: dict[int, aiohttp.ClientSession] = field(default_factory=dict)
 
     def place(self, index: int) -> str:
@@ -75,7 +78,12 @@ class Family:
 
     async def everywhere(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """The middleware: what this worker does and answers, all do, and answer as one."""
-        response = await handler(request)
+        try:
+            response = await handler(request)
+        except RunestoneError:
+            if request.path == RELOAD:  # what one refuses all refuse, and say so
+                await self._ask(request.method, request.path_qs, None, {})
+            raise
         if request.path == TAIL or not isinstance(response, web.Response) or not isinstance(response.body, bytes):
             return response
         body = await request.read() if request.body_exists else None
@@ -172,6 +180,18 @@ def own_of(configuration: Configuration, family: Family | None) -> Configuration
         cache = replace(cache, persist=f"{cache.persist}.{family.index}")
     debug = replace(debug, port=Port(debug.port + PORTS * family.index))
     return replace(configuration, cache=cache, debug=debug)
+
+
+def worker_of(environ: Mapping[str, str]) -> str | None:
+    """The number of the worker that this process is."""
+    return environ[WORKER].partition("/")[0] if WORKER in environ else None
+
+
+def source_of(
+    path: Path | None, environ: Mapping[str, str], change: Callable[[Configuration], Configuration]
+) -> Source:
+    """Where the configuration is read from; a worker begins with the one in force."""
+    return Source(path, environ, change, Path(environ[FOLDER]) if WORKER in environ else None)
 
 
 def family_of(environ: Mapping[str, str]) -> Family | None:

@@ -18,6 +18,7 @@ from time import monotonic
 from aiohttp.web import Application
 
 from runestone.config.schema import Configuration
+from runestone.core.keys import digest
 from runestone.edge.dispatch import Dispatch
 from runestone.edge.server import Patience, Server
 from runestone.errors import ConfigurationError
@@ -26,6 +27,7 @@ from runestone.serving.family import Family
 from runestone.serving.sockets import Listeners, address_of
 from runestone.serving.sticky import Sticky
 from runestone.wiring.endpoints import ADMIN, FAMILY, PUBLIC
+from runestone.wiring.keys import digests_of
 from runestone.wiring.lasting import Lasting
 
 QUIET = 2.0
@@ -45,6 +47,7 @@ class Front:
     ) -> None:
         self.patience = Patience()
         self._be_patient(configuration)
+        self._keys = digests_of(configuration.auth)
         self.dispatches = {name: Dispatch(app) for name, app in apps.items()}
         self._servers = {name: Server(dispatch, self.patience) for name, dispatch in self.dispatches.items()}
         self._family = family
@@ -76,6 +79,7 @@ class Front:
                 family.count,
                 servers=servers,
                 patience=lambda: self.patience.head,
+                is_known=lambda key: digest(key) in self._keys,
                 start=self._start,
             )
         for name, listener in listeners.items():
@@ -97,10 +101,12 @@ class Front:
         have the limits of `configuration`. Raises ConfigurationError.
         """
         read = _tls(configuration)
+        keys = digests_of(configuration.auth)
 
         def renew() -> None:
             self._shown = read
             self._be_patient(configuration)
+            self._keys = keys
 
         return renew
 

@@ -3,8 +3,8 @@
     SIGTERM, SIGINT   drains: takes nothing new, lets calls end within `server.drain`; a second one ends at once
     SIGHUP            reads the configuration again (reload.py)
     SIGUSR2           starts a successor on the same sockets (successor.py), then leaves to it: every answer is the last
-                      on its connection, and what runs may end, however long a call may take. A worker just leaves: its
-                      parent has the successors.
+                      on its connection, and what runs may end, however long a call may take. A worker passes these two
+                      on to its parent, which has words of its own for it (RELOAD, LEAVE).
 
 Rule: nothing is taken away before something else is there: a successor serves before this one stops accepting, and a
 connection that is kept is told to go before it is closed.
@@ -24,12 +24,13 @@ from time import monotonic
 
 from runestone.app import App, build
 from runestone.config.schema import Configuration
+from runestone.config.source import Source
 from runestone.debug import console
 from runestone.reload import Reloader
 from runestone.serving import successor
 from runestone.serving.family import family_of, own_of
 from runestone.serving.front import Front
-from runestone.serving.sockets import HTTP, USUAL, WEBSOCKET, Listeners, address_of, listeners_of
+from runestone.serving.sockets import ADMIN, HTTP, USUAL, WEBSOCKET, Listeners, address_of, listeners_of
 from runestone.serving.successor import Pulse
 from runestone.serving.system import Notifier, is_first_process, keep_memory_private, raise_file_limit, settle_memory
 from runestone.telemetry.logs import set_level
@@ -42,21 +43,20 @@ _log = logging.getLogger("runestone")
 
 
 class Process:
-    """`load` gives the configuration of `file` (None: there is none) anew; `ready` is told the address."""
+    """`configuration` is the first of `source`; `ready` is told the address."""
 
     def __init__(
         self,
         configuration: Configuration,
+        source: Source,
         *,
-        load: Callable[[], Configuration],
-        file: Path | None,
         environ: Mapping[str, str],
         ready: Callable[[str], None],
     ) -> None:
         family = self._family = family_of(environ)
         self._configuration = own_of(configuration, family)
-        self._load = lambda: own_of(load(), family)
-        self._file = file
+        self._source = source
+        self._load = lambda: own_of(source.read(), family)
         self._environ = environ
         self._ready = ready
         self._notifier = Notifier(environ)
@@ -109,8 +109,10 @@ class Process:
         if sockets.enabled and sockets.port is None and WEBSOCKET not in self._listeners:
             _log.info("port %d is taken: WebSockets are at %s alone", USUAL, address)
         for name, listener in self._listeners.items():
-            if name != HTTP:
-                _log.info("%s is at %s too", name, address_of(listener))
+            if name == ADMIN:
+                _log.info("/admin and /metrics are at %s, and nowhere else", address_of(listener))
+            elif name != HTTP:
+                _log.info("WebSockets are at %s too", address_of(listener))
         self._pulse.ready()
         told = f"serves on {address}"
         if successor.HEIR in self._environ:
@@ -130,8 +132,11 @@ class Process:
             await self._until_quiet(app, front)
         else:
             self._notifier.stopping()
+            drain = self._configuration.server.drain
+            _log.info("draining", extra={"fields": {"calls": app.running.count, "at_most_seconds": drain}})
         await app.running.drain(self._configuration.server.drain)
         app.live.sessions.close()
+        _log.info("stopped")
 
     async def _until_quiet(self, app: App, front: Front) -> None:
         """Waits for what runs, and until nobody sends requests any more over connections that are kept."""
@@ -145,8 +150,14 @@ class Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        loop.add_signal_handler(signal.SIGUSR2, self._upgrade)
+        if self._family is None:
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
+            loop.add_signal_handler(signal.SIGUSR2, self._upgrade)
+            return
+        loop.add_signal_handler(successor.RELOAD, self._reload)
+        loop.add_signal_handler(successor.LEAVE, self._be_replaced)
+        for number in (signal.SIGHUP, signal.SIGUSR2):  # an operator's: it is about all of them
+            loop.add_signal_handler(number, os.kill, os.getppid(), number)
 
     def _stop(self) -> None:
         """The first signal drains; the default action of a second one ends the process at once."""
@@ -167,9 +178,6 @@ class Process:
 
     def _upgrade(self) -> None:
         if self._reloader is None or self._leave.is_set() or self._is_upgrading:
-            return
-        if self._family is not None:
-            self._be_replaced()
             return
         if is_first_process():
             _log.error("not replaced: this is the first process of its container, which would end with it")
@@ -208,21 +216,11 @@ class Process:
             show()
             set_level(configuration.log.level)
             self._configuration = configuration
+            self._source.keep()
 
         return renew
 
     def _files(self) -> list[Path]:
         """What a reload would read."""
         server = self._configuration.server
-        return [Path(file) for file in (self._file, server.tls_cert, server.tls_key) if file is not None]
-
-
-async def serve(
-    configuration: Configuration,
-    *,
-    load: Callable[[], Configuration],
-    file: Path | None,
-    ready: Callable[[str], None],
-) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. See Process."""
-    await Process(configuration, load=load, file=file, environ=os.environ, ready=ready).run()
+        return [Path(file) for file in (self._source.file, server.tls_cert, server.tls_key) if file is not None]

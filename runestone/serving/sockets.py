@@ -56,14 +56,15 @@ def listeners_of(configuration: Configuration, environ: Mapping[str, str]) -> Li
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound there. Raises OSError."""
+    """A socket bound there. Raises OSError, whose `filename` is the address."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
-    except OSError:
+    except OSError as error:
         listener.close()
+        error.filename = f"{host}:{port}"
         raise
     return listener
 

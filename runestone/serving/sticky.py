@@ -2,7 +2,7 @@
 are collapsed, is then per key exact.
 
 The worker that accepts a connection looks at its first request without taking it, and hands the socket to the worker
-whose turn the key is. Who shows no key stays where it was accepted.
+whose turn the key is. Who shows no key, or one that is not listed, stays where it was accepted.
 Rules: the first request of a connection decides for all of it; a worker that does not take it, and a head that does
 not come, leave it here.
 Deliberately absent: TLS, where nothing can be read before the handshake; and fronts that send many clients' requests
@@ -38,14 +38,14 @@ Start = Callable[[str, Coroutine[object, object, None]], object]
 _log = logging.getLogger("runestone.sticky")
 
 
-def worker_of(head: bytes, count: int) -> int | None:
-    """Whose turn it is, by the key in the head of a request; None without a key."""
+def worker_of(head: bytes, count: int, is_known: Callable[[str], bool] = lambda key: True) -> int | None:
+    """Whose turn it is, by the key in the head of a request; None without one that is known."""
     headers: CIMultiDict[str] = CIMultiDict()
     for line in head.partition(END)[0].split(b"\r\n")[1:]:
         name, _, value = line.decode("latin-1").partition(":")
         headers.add(name.strip(), value.strip())
     key = socket_credential(headers)
-    if key is None:
+    if key is None or not is_known(key):
         return None
     return int.from_bytes(sha256(key.encode("utf-8", "surrogateescape")).digest()[:8]) % count
 
@@ -57,7 +57,7 @@ def place_of(folder: Path, index: int) -> str:
 
 class Sticky:
     """Accepts for worker `index` of `count`. `servers` by the listeners' names; `patience()` in seconds for a head;
-    `start` runs something in a task that somebody owns.
+    `is_known` knows the keys that are listed; `start` runs something in a task that somebody owns.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Sticky:
         *,
         servers: dict[str, Server],
         patience: Callable[[], float],
+        is_known: Callable[[str], bool],
         start: Start,
     ) -> None:
         self._folder = folder
@@ -75,6 +76,7 @@ class Sticky:
         self._count = count
         self._servers = servers
         self._patience = patience
+        self._is_known = is_known
         self._start = start
         self._loop = asyncio.get_running_loop()
         self._looking: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -135,7 +137,7 @@ class Sticky:
             # It is there and stays there, so the loop would come back at once: only when there is more.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(head) + 1)
             return
-        worker = worker_of(head, self._count) if head else None
+        worker = worker_of(head, self._count, self._is_known) if head else None
         if worker is None or worker == self._index or not self._hand_over(name, connection, worker):
             self._keep(name, connection)
 

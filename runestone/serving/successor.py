@@ -21,6 +21,9 @@ from contextlib import suppress
 
 from runestone.serving.sockets import HANDED_OVER, Listeners, handed_on
 
+RELOAD, LEAVE = signal.SIGUSR1, signal.SIGWINCH
+"""What a parent tells its workers. What an operator sends to one of them (SIGHUP, SIGUSR2), it passes on to the parent.
+"""
 HEIR = "RUNESTONE_HEIR"
 """There where this process replaces another."""
 WORKER = "RUNESTONE_WORKER"

@@ -2,7 +2,7 @@
 
     a worker ends, or gives no sign of life   started again, after a pause that grows while that goes on
     SIGTERM, SIGINT                           passed on; the parent ends when they have ended
-    SIGHUP                                    passed on, if the configuration can be read
+    SIGHUP                                    passed on, as RELOAD
     SIGUSR2                                   a new parent with its own workers takes the sockets over; then these leave
 
 The sockets are one queue for all: a connection waits for whichever worker is free, and none is lost with one that ends.
@@ -22,12 +22,12 @@ from pathlib import Path
 from time import monotonic
 
 from runestone.config.schema import Configuration
+from runestone.config.source import Source
 from runestone.core.backoff import delay
-from runestone.errors import ConfigurationError
 from runestone.serving import successor
 from runestone.serving.family import FOLDER, RESTARTS
 from runestone.serving.sockets import HTTP, Listeners, address_of, listeners_of
-from runestone.serving.successor import WORKER, Child, NoSuccessor, Pulse
+from runestone.serving.successor import LEAVE, RELOAD, WORKER, Child, NoSuccessor, Pulse
 from runestone.serving.system import Notifier, is_first_process
 from runestone.tasks import Supervisor, spawn
 
@@ -46,14 +46,14 @@ class Parent:
     def __init__(
         self,
         configuration: Configuration,
+        source: Source,
         *,
-        load: Callable[[], Configuration],
         environ: Mapping[str, str],
         ready: Callable[[str], None],
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._configuration = configuration
-        self._load = load
+        self._source = source
         self._environ = environ
         self._ready = ready
         self._chance = chance
@@ -76,6 +76,8 @@ class Parent:
         self._take_signals()
         self._listeners = listeners_of(self._configuration, self._environ)
         self._folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="runestone-"))
+        self._source.folder = self._folder
+        self._source.keep()
         try:
             await self._serve()
         finally:
@@ -130,16 +132,23 @@ class Parent:
             if self._leave.is_set():
                 return
             ends = ends + 1 if monotonic() - since < WELL else 1
-            restarts += 1
-            pause = FIRST_PAUSE + delay(ends, self._chance(), base=FIRST_PAUSE, most=LONGEST_PAUSE)
-            fields = {"worker": index, "exit": child.exit, "restarts": restarts, "pause": round(pause, 2)}
-            _log.error("a worker has ended", extra={"fields": fields})
-            if await self._is_told_to_leave_within(pause):
-                return
-            try:
-                await self._begin(index, restarts)
-            except NoSuccessor as error:
-                _log.error("worker %d does not come back: %s", index, error)
+            _log.error("a worker has ended", extra={"fields": {"worker": index, "exit": child.exit, "ends": ends}})
+            is_back = False
+            while not is_back:
+                restarts += 1
+                pause = FIRST_PAUSE + delay(ends, self._chance(), base=FIRST_PAUSE, most=LONGEST_PAUSE)
+                if await self._is_told_to_leave_within(pause):
+                    return
+                is_back = await self._is_back(index, restarts)
+                ends += not is_back
+
+    async def _is_back(self, index: int, restarts: int) -> bool:
+        try:
+            await self._begin(index, restarts)
+        except NoSuccessor as error:
+            _log.error("worker %d does not come back: %s", index, error)
+            return False
+        return True
 
     async def _look_after(self, index: int, child: Child) -> None:
         """Until it has ended; one that gives no sign of life is ended."""
@@ -185,17 +194,8 @@ class Parent:
     def _reload(self) -> None:
         if not self._leave.is_set():
             self._notifier.reloading()
-            self._tasks.start("reload", self._read_again())
-
-    async def _read_again(self) -> None:
-        try:
-            await asyncio.to_thread(self._load)
-        except ConfigurationError as error:
-            for fault in error.faults:
-                _log.error("the configuration was refused: %s", fault)
-        else:
-            self._tell(signal.SIGHUP)
-        self._notifier.ready(f"{self._count} workers serve")
+            self._tell(RELOAD)
+            self._notifier.ready(f"{self._count} workers serve, and read their configuration again")
 
     def _upgrade(self) -> None:
         if is_first_process():
@@ -213,5 +213,5 @@ class Parent:
             self._notifier.ready(f"{self._count} workers serve; an upgrade has failed")
             return
         _log.info("replaced", extra={"fields": {"by": heir}})
-        self._last_words = signal.SIGUSR2
+        self._last_words = LEAVE
         self._leave.set()

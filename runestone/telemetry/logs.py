@@ -37,11 +37,11 @@ Price = Callable[[Record], float | None]
 _calls = logging.getLogger("runestone.calls")
 
 
-def set_up(level: str, form: Literal["text", "json"], most: int = MOST) -> Queued:
-    """Sends the package's logs, and warnings of the libraries, to stderr; `most` bytes wait to be written. Whoever gets
-    the handler closes it, so that the last lines are written.
+def set_up(level: str, form: Literal["text", "json"], most: int = MOST, worker: str | None = None) -> Queued:
+    """Sends the package's logs, and warnings of the libraries, to stderr; `most` bytes wait to be written. Each line
+    names the `worker`, where there are several. Whoever gets the handler closes it, so that the last lines are written.
     """
-    formatter = JsonFormatter() if form == "json" else TextFormatter()
+    formatter = JsonFormatter(worker) if form == "json" else TextFormatter(worker)
     file = sys.stderr.fileno() if sys.stderr is not None else os.open(os.devnull, os.O_WRONLY)
     handler = Queued(formatter.format, file, most)
     root = logging.getLogger()
@@ -61,17 +61,26 @@ def set_level(level: str) -> None:
 class TextFormatter(logging.Formatter):
     """`time level message key=value ...`"""
 
+    def __init__(self, worker: str | None = None) -> None:
+        super().__init__()
+        self._said = {"worker": worker} if worker is not None else {}
+
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:23] + "Z"
-        line = as_text(moment, record.levelname.lower(), record.getMessage(), getattr(record, "fields", None) or {})
+        fields = {**(getattr(record, "fields", None) or {}), **self._said}
+        line = as_text(moment, record.levelname.lower(), record.getMessage(), fields)
         return line + "\n" + self.formatException(record.exc_info) if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
     """One object a line."""
 
+    def __init__(self, worker: str | None = None) -> None:
+        super().__init__()
+        self._said = {"worker": worker} if worker is not None else {}
+
     def format(self, record: logging.LogRecord) -> str:
-        fields = getattr(record, "fields", None) or {}
+        fields = {**(getattr(record, "fields", None) or {}), **self._said}
         entry = as_entry(record.created, record.levelname, record.name, record.getMessage(), fields)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)

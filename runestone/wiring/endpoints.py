@@ -113,6 +113,7 @@ def _table(
     """The routes; `alone` are those that tell of this process only."""
     live, running = lasting.live, lasting.running
     total, max_body = configuration.routing.timeouts.total, configuration.server.max_body
+    parent = lasting.siblings.parent if lasting.siblings is not None else None
     state = State(lasting.inflight, parts.control.providers, parts.caching, live, lasting.tail, lasting.since)
     return routes(
         Calls(parts.gateway, max_body=max_body, total=total, running=running, streams=live.streams, stamp=stamp),
@@ -126,7 +127,7 @@ def _table(
             refused=refused,
         ),
         Models(parts.names, parts.access, listers_of(configuration, parts.upstreams)),
-        Health(lasting.looked(), lambda: lasting.heartbeat.is_stuck, lasting.since),
+        Health(lasting.looked(), lambda: lasting.heartbeat.is_stuck, lasting.since, parent),
         MetricsEndpoint(lasting.expose if alone else lasting.expose_all, lasting.metrics.content_type),
         Admin(parts.control.providers, parts.control.act, lasting.reload_now),
         CacheAdmin(parts.cache, max_body=max_body),

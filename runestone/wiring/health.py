@@ -20,14 +20,14 @@ LATE = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """The parts; `refusal` is why the configuration file was refused last, or ""."""
+    """The parts; `configuration` says what is wrong with the file."""
 
     control: Callable[[], Control]
     running: Running
     sessions: Sessions
     heartbeat: Heartbeat
     tasks: Supervisor
-    refusal: Callable[[], str]
+    configuration: Callable[[], tuple[str, ...]]
     connections: Callable[[], tuple[int, int]]
     """Open, and how many may be."""
 
@@ -44,8 +44,8 @@ class Looked:
             "degraded" if failing else "ok",
             tuple(f"the background task {name!r} has failed, and is begun again shortly" for name in failing),
         )
-        refusal = self.refusal()
-        yield Check("configuration", "degraded" if refusal else "ok", (refusal,) if refusal else ())
+        faults = self.configuration()
+        yield Check("configuration", "degraded" if faults else "ok", faults)
         yield self._connections()
 
     def _providers(self) -> Check:

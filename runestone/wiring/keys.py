@@ -16,6 +16,11 @@ def key_ring_of(auth: Auth) -> KeyRing:
     return KeyRing(map(_listed, auth.keys), required=auth.required)
 
 
+def digests_of(auth: Auth) -> frozenset[str]:
+    """Of the keys that are listed."""
+    return frozenset(_listed(key).sha256.lower() for key in auth.keys)
+
+
 def limits_of(auth: Auth, before: LimitKeys | None = None) -> LimitKeys:
     """The keys that have limits. What a key has used `before` stays used, unless its limits have changed."""
     known = before.keys if before is not None else {}

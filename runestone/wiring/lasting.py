@@ -48,6 +48,13 @@ class Reloads:
     done: int = 0
     refused: int = 0
     refusal: str = ""
+    stuck: tuple[str, ...] = ()
+    """What the file says otherwise and takes a new process."""
+
+    def problems(self) -> tuple[str, ...]:
+        """In words."""
+        told = [f"{name} has changed in the file, and takes a new process (SIGUSR2)" for name in self.stuck]
+        return (*([self.refusal] if self.refusal else []), *told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class Siblings(Protocol):
     """The other workers, where there are some. This one was started again `restarts` times."""
 
     restarts: int
+    parent: int
 
     async def metrics(self, own: bytes) -> bytes:
         """The metrics of all, `own` among them."""
@@ -175,7 +183,7 @@ class Lasting:
             sessions=self.live.sessions,
             heartbeat=self.heartbeat,
             tasks=self.tasks,
-            refusal=lambda: self.reloads.refusal,
+            configuration=self.reloads.problems,
             connections=lambda: self.connections()[:2],
         )
 

@@ -201,6 +201,7 @@ _OPERATIONS: Final[Mapping[str, JsonObject]] = {
             "status": one("string", enum=["ok", "degraded", "down"]),
             "version": one("string"),
             "pid": one("integer"),
+            "parent": one("integer", "Of several workers: the process to send signals to."),
             "uptime_seconds": one("number"),
             "checks": record(
                 "What was looked at, by name.",
