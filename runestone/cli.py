@@ -182,7 +182,11 @@ def _tail(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    print(render(load(arguments.config, os.environ)), end="")
+    source = source_of(arguments.config, os.environ, lambda told: told)
+    shown = render(source.read())
+    file = source.file
+    print(f"# {file}" if file is not None else f"# There is no {DEFAULT_FILE} here: from the environment.")
+    print(shown, end="")
     return DONE
 
 

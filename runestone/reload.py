@@ -33,7 +33,7 @@ RESTART: Final = (
     *("websocket.port", "websocket.max_bytes", "cache.persist", "log.format", "log.buffer"),
     *("debug.console", "debug.port", "debug.core_dumps"),
 )
-"""What takes a new process: SIGUSR2 (docs/operations.md), or a restart."""
+"""What takes a new process: SIGUSR2 (docs/processes.md), or a restart."""
 POLL = 0.2
 """Seconds between two looks at whether the old configuration is still in use."""
 WATCH = 1.0

@@ -38,7 +38,7 @@ class Server:
         metadata={"doc": "`/admin` and `/metrics` on a port of their own, and on no other; left out, on all"},
     )
     workers: int = field(
-        default=1, metadata={"doc": "processes that serve the same ports (docs/operations.md says what each has alone)"}
+        default=1, metadata={"doc": "processes that serve the same ports (docs/processes.md says what each has alone)"}
     )
     sticky: bool = field(
         default=True,

@@ -206,3 +206,39 @@ async def test_workers_whose_parent_is_gone_end(tmp_path: Path) -> None:
         there.signal(signal.SIGKILL)
         await there.ended()
         await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+
+
+async def test_a_bad_file_changes_nothing_for_any_of_them(tmp_path: Path) -> None:
+    """All refuse it, however they were told; a worker that dies meanwhile comes back with what is in force."""
+    (tmp_path / "admin").write_text(ADMIN)
+    toml = "[server]\nworkers = 2\n[websocket]\nport = 0\n[providers.simulated]\n"
+    toml += '[[auth.keys]]\nname = "ops"\nkey = "file:admin"\nadmin = true\n'
+    async with serve(toml, tmp_path) as there:
+        before = await pids(there)
+        (tmp_path / "served.toml").write_text(toml + "nonsense = 1\n")
+        async with as_admin() as http, http.post(there.url + "/admin/reload") as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (400, "bad_configuration")
+        assert await refusals(there) == [1.0, 1.0]
+        os.kill(before[1], signal.SIGHUP)  # an operator may take a worker for the gateway: it passes that on
+        async with asyncio.timeout(10):
+            while await refusals(there) != [2.0, 2.0]:
+                pass
+        os.kill(before[0], signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while (await pids(there)).get(0) in (None, before[0]):
+                pass
+        async with aiohttp.ClientSession() as http, http.get(there.url + "/health") as response:
+            assert (await response.json())["parent"] == there.process.pid
+        (tmp_path / "served.toml").write_text(toml)
+        told = await admin(there, "POST", "/admin/reload")
+        assert [worker["answers"] for worker in told["workers"]] == [True, True]
+        there.signal(signal.SIGTERM)
+        assert await there.ended() == 0
+
+
+async def refusals(served: Served) -> list[float]:
+    """By worker."""
+    async with aiohttp.ClientSession() as http, http.get(served.url + "/metrics") as response:
+        families = {family.name: family for family in text_string_to_metric_families(await response.text())}
+    told = families["runestone_reloads"].samples
+    return [sample.value for sample in told if sample.labels["result"] == "refused"]

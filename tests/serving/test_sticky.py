@@ -39,3 +39,10 @@ def test_keys_are_spread() -> None:
     """Every worker gets its share."""
     turns = [worker_of(HEAD % b"x-api-key: rs-%d" % number, 4) for number in range(400)]
     assert all(60 < turns.count(worker) < 140 for worker in range(4))
+
+
+def test_a_key_that_is_not_listed_is_none() -> None:
+    """On a gateway that asks for no key every SDK sends something, and often the same."""
+    head = HEAD % b"x-api-key: any"
+    assert worker_of(head, 4, lambda key: key == "any") is not None
+    assert worker_of(head, 4, lambda key: key == "other") is None
