@@ -135,6 +135,7 @@ class Run:
             raise
         finally:
             reply.close(failed)
+            del failed  # its traceback holds this frame
 
     def _call(self, line: Line) -> Call:
         operation, fields = line.asked()

@@ -71,6 +71,7 @@ class Calls:
             raise
         finally:
             self._running.leave(task)
+            del task  # it keeps what failed, whose traceback holds this frame
 
     async def _answer(self, request: web.Request, call: Call, reply: Reply) -> web.StreamResponse:
         """The answer as aiohttp sends it; the reply is closed here, whatever happens."""
@@ -93,6 +94,7 @@ class Calls:
             return response
         finally:
             reply.close(failure)
+            del failure  # its traceback holds this frame
 
     async def _stream(
         self, request: web.Request, call: Call, blocks: Blocks, response: EventStream
@@ -105,7 +107,7 @@ class Calls:
             while block := await blocks.next():
                 await response.write(block)
         except RunestoneError as error:
-            failure = error
+            failure = error.with_traceback(None)
         except asyncio.CancelledError:
             if not self._running.is_cut:
                 raise

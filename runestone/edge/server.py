@@ -87,6 +87,7 @@ class Connection(RequestHandler):
                 timer.cancel()
         self._first = self._stalled = None
         super().connection_lost(exc)
+        self._data_received_cb = None  # of a WebSocket: it has the connection, which nothing else would part from it
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""

@@ -87,6 +87,7 @@ class Held:
         finally:
             self._running.streams -= 1
             self._running.leave(task)
+            del task  # it keeps what failed, whose traceback holds this frame
 
     def finish(self, failure: RunestoneError | None, *, cancelled: bool = False) -> None:
         """It is over, however it came to that; the first word counts."""

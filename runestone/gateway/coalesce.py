@@ -98,7 +98,7 @@ class Flight:
     def begin(self, next: Next) -> None:  # noqa: A002
         """Sets out for the head of the answer."""
         self._task = spawn(f"flight of {self.call.id}", self._fly(next))
-        self._task.add_done_callback(_look_at)
+        self._task.add_done_callback(self._flown)
 
     def tell(self, call: Call) -> None:
         """What has become of the provider call, into a client's own; what failed on the way is the first one's."""
@@ -138,6 +138,8 @@ class Flight:
         """One client less."""
         self._listeners.discard(listener)
         self._end_if_deserted()
+        if not self._listeners and not self._waiting:
+            self._failure = None  # its traceback has this
 
     async def block(self, listener: Listener) -> bytes:
         """What has come since `listener` was last here, b"" at the end. Raises what ended the stream."""
@@ -185,6 +187,11 @@ class Flight:
         if self._reply.blocks is None:
             self._end(None)
         return self._reply
+
+    def _flown(self, task: asyncio.Task[Reply]) -> None:
+        """An error nobody waited for any more is no news: everybody has left."""
+        if task.cancelled() or task.exception() is not None:
+            self._task = None  # it keeps the failure, whose traceback has this
 
     async def _read(self, blocks: Blocks) -> None:
         self._is_read = True
@@ -269,9 +276,3 @@ class Listener:
 
     def close(self) -> None:
         self._flight.leave(self)
-
-
-def _look_at(task: asyncio.Task[Reply]) -> None:
-    """An error nobody waited for any more is no news: everybody has left."""
-    if not task.cancelled():
-        task.exception()

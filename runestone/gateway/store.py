@@ -137,7 +137,7 @@ class Recorded:
     __slots__ = ("_began", "_blocks", "_call", "_kept", "_pace", "_reply", "_size", "_store", "_terms")
 
     def __init__(self, reply: Reply, blocks: Blocks, call: Call, store: Store, terms: Terms) -> None:
-        self._reply = reply  # its summary is that of whoever ends the stream
+        self._reply: Reply | None = reply  # its summary is that of whoever ends the stream
         self._blocks = blocks
         self._call = call
         self._store = store
@@ -155,8 +155,8 @@ class Recorded:
     async def next(self) -> bytes:
         """See Blocks."""
         block = await self._blocks.next()
-        kept = self._kept
-        if kept is None:
+        kept, reply = self._kept, self._reply
+        if kept is None or reply is None:
             return block
         if block:
             self._size += len(block)
@@ -169,8 +169,9 @@ class Recorded:
                 self._kept = None
         else:
             self._kept = None
-            self._store.keep(self._call, b"".join(kept), self._reply.summary, tuple(self._pace))
+            self._store.keep(self._call, b"".join(kept), reply.summary, tuple(self._pace))
         return block
 
     def close(self) -> None:
         self._blocks.close()
+        self._reply = None  # which holds this: nothing of a stream waits for the collector

@@ -86,7 +86,8 @@ class HttpReply:
                 raise self._watch.verdict() from None
             finally:
                 self._watch.end()
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError) as error:
+            error.__traceback__ = None  # `content` keeps the error, which would keep this frame, which has `content`
             # What had come before the cut still counts: aiohttp keeps it, but only its inner reader gives it out.
             rest = content._read_nowait(-1)
             if rest:

@@ -35,7 +35,7 @@ class Rescue:
         try:
             return await handler(request)
         except RunestoneError as error:
-            failure = error
+            failure = error.with_traceback(None)  # which holds this frame, which holds it
         except web.HTTPException as error:
             if error.status < 400:
                 raise

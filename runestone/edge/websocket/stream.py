@@ -79,7 +79,7 @@ class Asked(ABC):
             self._entered = self._running.enter()
             self._failure = await self._tell_all(await gateway(self._call))
         except RunestoneError as error:
-            self._failure = error
+            self._failure = error.with_traceback(None)  # which holds what has this
 
     @abstractmethod
     async def _tell_all(self, reply: Reply) -> RunestoneError | None:
@@ -94,6 +94,7 @@ class Asked(ABC):
         self._tell_end(shutting_down() if is_cut else self._failure, cancelled=task.cancelled() and not is_cut)
         self.session.done(self.id)
         self._running.leave(self._entered)  # only now: a draining server waits for the last word too
+        self._task = self._entered = None  # it keeps what failed, whose traceback has this
 
 
 class Answer(Asked):
@@ -185,7 +186,7 @@ class Stream(Asked):
             if reply.blocks is not None:
                 await self._pull(reply.blocks)
         except RunestoneError as error:
-            failure = error
+            failure = error.with_traceback(None)
             return error
         except BaseException as error:
             failure = shutting_down() if self._running.is_cut else error
@@ -196,6 +197,7 @@ class Stream(Asked):
         finally:
             self._running.streams -= 1
             reply.close(failure)
+            del failure  # its traceback holds this frame
 
     async def _pull(self, blocks: Blocks) -> None:
         while True:
