@@ -46,6 +46,7 @@ STRETCHES = (((0.17, 1.0), (0.03, 3.0)), ((0.4, 1.0),), ((0.4, 1.0),))
 """The warm-up and the two halves: parts of all the time, each at that share of the load."""
 OPEN_FILES = re.compile(rb"^process_open_fds (\S+)$", re.MULTILINE)
 _LOOKS = 1.0  # seconds between two looks under load
+_LONGEST, _MOST = 24 * 60, 4  # minutes; times the usual load
 _EMPTY_WITHIN = 30.0
 _REST = 1.0
 PROVIDERS = {
@@ -228,6 +229,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     flags.add_argument("--share", type=float, default=1.0, help="of the usual 250 calls a second")
     flags.add_argument("--json", type=Path, metavar="FILE", help="also write all of it there")
     given = flags.parse_args(arguments)
+    if not 0 < given.minutes <= _LONGEST or not 0 < given.share <= _MOST:
+        flags.error(f"--minutes is more than 0 and at most {_LONGEST}, --share at most {_MOST}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the `with` blocks stop the children
     try:
         course = soak(given.minutes * 60, given.share)

@@ -130,7 +130,7 @@ def test_tasks_and_the_process_can_be_looked_at(tmp_path: Path) -> None:
         }
         session.until(rb"monitor >>> ")
         session.type("ps")
-        session.until(rb"PENDING.*serve\(\)")
+        session.until(rb"PENDING.*run\(\)")
         session.type("console")
         session.until(rb"Python 3")
         session.type("app.running.streams + 41")

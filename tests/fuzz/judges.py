@@ -176,7 +176,7 @@ def _judge_part(part: dict[str, Any]) -> None:
     if part["type"] == "text":
         assert type(part["text"]) is str
     elif part["type"] == "image_url":
-        assert re.match(r"https?://|data:", part["image_url"]["url"])
+        assert type(part["image_url"]["url"]) is str
     else:
         assert part["type"] == "file"
         assert type(part["file"]["filename"]) is str

@@ -26,7 +26,7 @@ from tests.dialects.crossing.seeds import CHAT_REQUESTS, MESSAGES_REQUESTS
 from tests.fuzz.conversations import CHAT_REQUEST, MESSAGES_REQUEST
 from tests.fuzz.effort import effort
 from tests.fuzz.judges import judge_chat_request, judge_messages_request
-from tests.fuzz.strategies import DEEP, JSON, ODD, deep_json, json_of, spoiled
+from tests.fuzz.strategies import DEEP, JSON, ODD, deep_json, json_of, nested, spoiled
 
 MODELS = st.sampled_from(["claude-opus-4-7", "claude-sonnet-4-5", "claude-3-5-haiku", "m"])
 WORDS = sorted(
@@ -44,11 +44,15 @@ WILD = st.dictionaries(
     json_of(WORD, st.none() | st.booleans() | st.integers(-1, 3) | WORD | st.text(max_size=3)),
     max_size=5,
 )
-CHAT = st.one_of(CHAT_REQUEST, spoiled(CHAT_REQUESTS), CHAT_REQUEST.flatmap(lambda sound: spoiled([sound], ODD | DEEP)))
+READABLE = st.just(nested(200))
+"""As deep as a request may be when it comes here."""
+CHAT = st.one_of(
+    CHAT_REQUEST, spoiled(CHAT_REQUESTS), CHAT_REQUEST.flatmap(lambda sound: spoiled([sound], ODD | READABLE))
+)
 MESSAGES = st.one_of(
     MESSAGES_REQUEST,
     spoiled(MESSAGES_REQUESTS),
-    MESSAGES_REQUEST.flatmap(lambda sound: spoiled([sound], ODD | DEEP)),
+    MESSAGES_REQUEST.flatmap(lambda sound: spoiled([sound], ODD | READABLE)),
 )
 
 

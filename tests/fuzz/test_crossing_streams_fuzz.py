@@ -1,8 +1,8 @@
 """For any events a provider sends, chopped anywhere and cut anywhere: the client reads whole events of its dialect, in
-the order that the dialect demands and the same ones however they were chopped, over which its vendor's SDK does not
-fall; and either the end, or a ProviderError is raised that can be told. An end (finish_reason, [DONE]; message_delta,
-message_stop) is written only when the provider's own came, and a stream without its end never ends well. Nothing else
-is raised.
+the order that the dialect demands and the same ones however they were chopped; and either the end, and its vendor's SDK
+has fallen over nothing on the way, or a ProviderError is raised that can be told. An end (finish_reason, [DONE];
+message_delta, message_stop) is written only when the provider's own came, and a stream without its end never ends well.
+Nothing else is raised.
 
 For any sound answer: told as a stream it crosses to what it crosses to as a whole.
 """
@@ -112,7 +112,7 @@ def check(make: Callable[[], Crossing], judge: Callable[[bytes], Told], stream: 
     assert (failure is None) is (other is None)
     told = judge(out)
     assert told.is_over is (failure is None)
-    if out:  # the vendors' own clients fall over nothing in it, while they read along
+    if failure is None:  # the vendors' own clients fall over nothing in it, while they read along
         said = [data for data in data_of(out) if data is not None]
         (folded_chat if judge is judge_chat_stream else folded_message)(said)
     event("whole" if failure is None else "broken")

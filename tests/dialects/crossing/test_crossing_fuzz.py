@@ -46,7 +46,7 @@ FLAT = st.dictionaries(
 
 
 @given(fields=OBJECT, messages=st.lists(FLAT, max_size=4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_request_crosses_or_is_refused_by_name(fields: dict[str, Any], messages: list[dict[str, Any]]) -> None:
     """A client's mistake is a 400 with a param, never our own fault."""
     fields["messages"] = messages
@@ -63,7 +63,7 @@ def test_any_request_crosses_or_is_refused_by_name(fields: dict[str, Any], messa
 
 
 @given(answer=OBJECT, choice=OBJECT, message=OBJECT)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_answer_crosses_or_is_the_providers_failure(
     answer: dict[str, Any], choice: dict[str, Any], message: dict[str, Any]
 ) -> None:
@@ -80,7 +80,7 @@ def test_any_answer_crosses_or_is_the_providers_failure(
 
 
 @given(events=st.lists(OBJECT, max_size=6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_stream_crosses_or_fails(events: list[dict[str, Any]]) -> None:
     """A provider's nonsense is a failure of the stream; what was given before it is whole events."""
     kinds = ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta"]
