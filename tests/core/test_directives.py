@@ -149,8 +149,9 @@ def test_a_number_that_is_none_is_the_most_cautious(name: str, number: str) -> N
 def test_no_text_is_taken_for_a_number(name: str, text: str) -> None:
     """Digits are one; everything else is none, and the most cautious one."""
     if re.fullmatch("[0-9]+", text.strip()):
-        assert parse(f"{name}={text}") == parse(f"{name}={int(text)}")
-        if 0 < int(text) < LONGEST:  # either may itself be the most cautious number
+        number = int(text.strip())
+        assert parse(f"{name}={text}") == parse(f"{name}={number}")
+        if 0 < number < LONGEST:  # either may itself be the most cautious number
             assert parse(f"{name}={text}") != CAUTIOUS[name]
     else:
         assert parse(f"{name}={text}") == CAUTIOUS[name]
