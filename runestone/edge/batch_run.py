@@ -77,6 +77,7 @@ class Run:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._gone = None  # its traceback has this
         for line in self._crashed:
             await self.refuse(line, InternalError(f"internal error; the request id is {self._id(line)}"))
 

@@ -21,6 +21,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from runestone.dialects.passage import OPENAI
@@ -107,6 +109,12 @@ class Connection(RequestHandler):
         if self.when_writable is not None:
             self.when_writable()
 
+    def head_came(self) -> None:
+        """There is a request."""
+        if self._first is not None:
+            self._first.cancel()
+            self._first = None
+
     def _end_without_head(self) -> None:
         self._first = None
         if not self._request_count and not self._messages:
@@ -152,16 +160,22 @@ class Server(web.Server):
     def __init__(self, dispatch: Dispatch, patience: Patience | None = None) -> None:
         super().__init__(
             dispatch,  # type: ignore[arg-type]  # where aiohttp itself passes the application's own
-            request_factory=dispatch.request,
+            request_factory=self._request,
             handler_cancellation=True,  # a client that leaves ends the call it asked for
             **HTTP_LIMITS,
         )
+        self._make = dispatch.request
         self.patience = patience or Patience()
         self.refused = 0
         """Connections beyond what may be open."""
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    def _request(self, message: RawRequestMessage, payload: StreamReader, protocol: RequestHandler, *more: Any) -> Any:
+        if isinstance(protocol, Connection):
+            protocol.head_came()
+        return self._make(message, payload, protocol, *more)
 
     def has_room(self) -> bool:
         """Whether one more connection may be open; one that may not is counted."""

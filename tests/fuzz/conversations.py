@@ -57,6 +57,11 @@ def _strategies(members: dict[str, Any]) -> dict[str, st.SearchStrategy[Any]]:
     return {name: value if isinstance(value, st.SearchStrategy) else st.just(value) for name, value in members.items()}
 
 
+def turns(turn: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    """A conversation; most have neighbours that are one turn to the other dialect."""
+    return st.lists(turn, min_size=1, max_size=2) | st.lists(turn, min_size=3, max_size=5)
+
+
 # -- chat
 
 _TEXT_PART = some({"type": "text", "text": SAID}, {"cache_control": CACHE})
@@ -104,7 +109,7 @@ CHAT_TURN = st.one_of(
     some({"role": "tool", "tool_call_id": IDS, "content": SAID | st.lists(_TEXT_PART, min_size=1, max_size=2)}, {}),
 )
 CHAT_REQUEST = some(
-    {"model": "m", "messages": st.lists(CHAT_TURN, min_size=1, max_size=4)},
+    {"model": "m", "messages": turns(CHAT_TURN)},
     {
         "stream": st.booleans(),
         "stream_options": some({}, {"include_usage": st.booleans()}),
@@ -174,7 +179,7 @@ MESSAGES_TURN = st.one_of(
     some({"role": "system", "content": SAID | st.lists(_TEXT_BLOCK, max_size=2)}, {}),
 )
 MESSAGES_REQUEST = some(
-    {"model": "m", "max_tokens": st.integers(1, 2**60), "messages": st.lists(MESSAGES_TURN, min_size=1, max_size=4)},
+    {"model": "m", "max_tokens": st.integers(1, 2**60), "messages": turns(MESSAGES_TURN)},
     {
         "system": SAID | st.lists(_TEXT_BLOCK, max_size=2),
         "stream": st.booleans(),

@@ -169,7 +169,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 
 @given(bodies())
-@effort(300)
+@effort(200)
 def test_what_is_read_is_what_a_strict_reader_reads(body: bytes) -> None:
     """The same is refused, and the same value is found, in bodies with one meaning and in no others."""
     meant = strictly(body)

@@ -154,7 +154,7 @@ def without_headers(configuration: Configuration) -> Configuration:
 
 
 @given(table=CONFIGURATIONS, path=st.sampled_from(["g.toml", "kept/g.toml", "./kept/../g.toml", "absolute"]))
-@effort(30)
+@effort(24)
 def test_what_is_shown_loads_to_the_same(folder: Path, table: dict[str, Any], path: str) -> None:
     """By whatever path it was loaded, and from the same place."""
     file = folder / "kept" / "g.toml" if path == "absolute" else Path(path)

@@ -70,7 +70,7 @@ def frozen(fields: Any) -> str:
 
 
 @given(CHAT | st.tuples(WILD, CHAT).map(lambda both: {**both[0], **both[1]}) | WILD, MODELS)
-@effort(100)
+@effort(80)
 def test_any_chat_request_crosses_or_is_refused_by_name(fields: dict[str, Any], model: str) -> None:
     """What Anthropic is sent is valid; what is refused is named."""
     before = frozen(fields)
@@ -89,7 +89,7 @@ def test_any_chat_request_crosses_or_is_refused_by_name(fields: dict[str, Any], 
 
 
 @given(MESSAGES | st.tuples(WILD, MESSAGES).map(lambda both: {**both[0], **both[1]}) | WILD, st.booleans())
-@effort(100)
+@effort(80)
 def test_any_messages_request_crosses_or_is_refused_by_name(fields: dict[str, Any], demands_thoughts: bool) -> None:
     """What a chat provider is sent is valid; what is refused is named."""
     before = frozen(fields)

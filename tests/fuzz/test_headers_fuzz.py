@@ -90,23 +90,25 @@ PIECES = st.sampled_from(
     [
         "no-cache",
         "no-store",
-        "only-if-cached",
+        "max-age=5",
+        "max-age=9",
+        "min-fresh=5",
+        "min-fresh=9",
         "max-age",
-        "min-fresh",
-        "max-stale",
         "=",
-        "5",
+        ",",
         '"',
         "\\",
-        ",",
         " ",
         "é",
-        "9" * 30,
     ]
 )
 
 
-@given(st.lists(PIECES, max_size=12).map("".join), st.lists(PIECES, max_size=12).map("".join))
+WISHES = st.lists(PIECES, max_size=4).map(", ".join) | st.lists(PIECES, max_size=12).map("".join)
+
+
+@given(WISHES, WISHES)
 @effort(100)
 def test_more_wishes_are_no_fewer(first: str, more: str) -> None:
     """What is added behind a value that is whole takes nothing back of what was asked for."""

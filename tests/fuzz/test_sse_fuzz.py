@@ -49,7 +49,7 @@ def by_the_standard(stream: bytes) -> list[Event]:
 
 
 @given(CHOPPED)
-@effort(200)
+@effort(140)
 def test_the_cutter_keeps_every_byte(chopped: tuple[bytes, list[bytes]]) -> None:
     """Blocks and tail joined are the stream; each block ends at a border; the tail holds none."""
     stream, parts = chopped
@@ -61,7 +61,7 @@ def test_the_cutter_keeps_every_byte(chopped: tuple[bytes, list[bytes]]) -> None
 
 
 @given(CHOPPED)
-@effort(200)
+@effort(140)
 def test_the_decoder_reads_as_the_standard_says(chopped: tuple[bytes, list[bytes]]) -> None:
     """However it is chopped, a stream has the events that the standard's own steps find."""
     stream, parts = chopped
@@ -71,7 +71,7 @@ def test_the_decoder_reads_as_the_standard_says(chopped: tuple[bytes, list[bytes
 
 
 @given(CHOPPED)
-@effort(150)
+@effort(100)
 def test_what_is_held_is_bounded(chopped: tuple[bytes, list[bytes]]) -> None:
     """Refused is exactly an event that is longer than may be, as soon as that much of it is there."""
     _, parts = chopped

@@ -40,6 +40,7 @@ class Rescue:
             if error.status < 400:
                 raise
             failure = _translate(request, error)
+            error.__traceback__ = None  # aiohttp keeps the error with the request
         except ConnectionError:
             raise  # the client left; aiohttp ends the connection
         except Exception:  # the edge's own, one of three places that catch everything
