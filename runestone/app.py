@@ -195,7 +195,7 @@ def build(configuration: Configuration, before: App | None = None, siblings: Sib
     control = Control(upstreams, targets)
     caching = caching_of(configuration, names, before.caching if before is not None else None)
     limits = limits_of(configuration.auth, before.limits if before is not None else None)
-    following = before.following if before is not None and _is_told_alike(configuration, before) else None
+    following = before.following if before is not None and _is_told_alike(configuration, names, before) else None
     following = following or following_of(configuration.telemetry, names.names())
     metrics = lasting.metrics
     observers: list[Observer] = [metrics, CallLog(metrics.cost_of), lasting.tail]
@@ -246,12 +246,9 @@ def _targets(configuration: Configuration, upstreams: dict[str, Upstream], befor
     return targets_of(configuration, before.targets, kept if is_judged_alike else ())
 
 
-def _is_told_alike(configuration: Configuration, before: App) -> bool:
+def _is_told_alike(configuration: Configuration, names: Names, before: App) -> bool:
     """Whether traces and export need not change: names become labels there too."""
-    return (
-        configuration.telemetry == before.configuration.telemetry
-        and before.names.names() == model_names(configuration).names()
-    )
+    return configuration.telemetry == before.configuration.telemetry and before.names.names() == names.names()
 
 
 def _keys(configuration: Configuration, access: Access, limits: LimitKeys) -> dict[str, Sequence[Stage]]:

@@ -68,6 +68,12 @@ class Reloader:
         """Configurations that are not in force any more, and may be in use."""
         app.lasting.reload = self.reload
 
+    async def close(self, *, keep: bool) -> None:
+        """Ends the configuration in force, and those that were replaced and had not been retired yet. See App."""
+        await self.app.close(keep=keep)
+        for old in tuple(self._replaced):
+            await old.retire(self.app)
+
     def ask(self, then: Callable[[], None]) -> None:
         """Begins a reload, whose outcome the log tells (SIGHUP); calls `then` when it is over."""
         self.app.tasks.start("reload", self._tried()).add_done_callback(lambda _: then())

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from time import monotonic
 from typing import TypeVar
 
-from runestone.core.backoff import delay
+from runestone.core.backoff import Pauses
 
 T = TypeVar("T")
 Work = Coroutine[object, object, None]
@@ -71,16 +71,15 @@ class Supervisor:
         return task
 
     async def _kept(self, name: str, begin: Callable[[], Work]) -> None:
-        failures = 0
+        pauses = Pauses(first=FIRST_PAUSE, most=LONGEST_PAUSE, well=WELL, chance=self._chance)
         try:
             while True:
                 since = monotonic()
                 if await _kept_alive(name, begin):
                     return
-                failures = failures + 1 if monotonic() - since < WELL else 1
                 self._restarts[name] += 1
                 self._failing.add(name)
-                await asyncio.sleep(FIRST_PAUSE + delay(failures, self._chance(), base=FIRST_PAUSE, most=LONGEST_PAUSE))
+                await asyncio.sleep(pauses.next(monotonic() - since))
                 self._failing.discard(name)
         finally:
             self._failing.discard(name)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Coroutine
 import pytest
 
 from runestone import tasks
+from runestone.core import backoff
 from runestone.tasks import FIRST_PAUSE, LONGEST_PAUSE, Supervisor, spawn
 from tests.conftest import until
 
@@ -74,7 +75,7 @@ async def test_pauses_grow_while_it_goes_on_failing(owner: Supervisor, monkeypat
         asked.append((failures, base, most))
         return 0.0
 
-    monkeypatch.setattr(tasks, "delay", delay)
+    monkeypatch.setattr(backoff, "delay", delay)
     work = Failing(4)
     owner.keep("x", work)
     await until(lambda: work.begun == 5)

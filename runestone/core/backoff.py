@@ -10,6 +10,8 @@ Deliberately absent: how often to retry (core/budget.py) and until when (the cal
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 _DOUBLINGS = 60  # beyond any `most`; 2.0 ** 1024 would overflow
 
 
@@ -26,3 +28,21 @@ def delay(
     if retry_after is None:
         return waited
     return max(waited, retry_after + chance * base)
+
+
+class Pauses:
+    """Before something that ended, and should not, is begun again: `first` seconds, and with jitter up to `most` more,
+    the oftener it does. After it has run for `well` seconds that is forgotten. `chance` is even in [0, 1).
+    """
+
+    def __init__(self, *, first: float, most: float, well: float, chance: Callable[[], float]) -> None:
+        self._first = first
+        self._most = most
+        self._well = well
+        self._chance = chance
+        self._ends = 0
+
+    def next(self, ran: float) -> float:
+        """Seconds to wait, after it has run for `ran`."""
+        self._ends = self._ends + 1 if ran < self._well else 1
+        return self._first + delay(self._ends, self._chance(), base=self._first, most=self._most)

@@ -84,7 +84,8 @@ class CacheAdmin:
 
     async def clear(self, request: web.Request) -> web.Response:
         self._refuse_where_it_is_off()
-        told = parse_object(await read_body(request, self._max_body))
+        body = request[VISIT].body = await read_body(request, self._max_body)
+        told = parse_object(body)
         for name in told:
             if name not in CLEARED_BY:
                 known = ", ".join(CLEARED_BY)
@@ -93,7 +94,7 @@ class CacheAdmin:
 
     async def warm(self, request: web.Request) -> web.Response:
         self._refuse_where_it_is_off()
-        body = await read_body(request, self._max_body, LINES)
+        body = request[VISIT].body = await read_body(request, self._max_body, LINES)
         return _json(await self._cached.warm(BytesIO(body)))
 
     def _refuse_where_it_is_off(self) -> None:

@@ -40,6 +40,8 @@ class Visit:
     """The client's own, for providers with `passthrough`; never a key of ours."""
     call: Call | None = None
     """The call it became, if it became one."""
+    body: bytes | None = None
+    """What an operator has sent: every worker gets it."""
     refusal: Unauthorized | None = None
     """Why the caller may not come in, where that is told by a close code (edge/websocket/)."""
 
@@ -119,7 +121,7 @@ async def read_body(request: web.Request, limit: int, types: frozenset[str] = JS
         raise BadRequest("a compressed body is not accepted here; send it as it is", param="content-encoding")
     try:
         if request.content.is_eof():  # the usual case: it came with the head
-            body = request._read_bytes = request.content.read_nowait()
+            body = request.content.read_nowait()
             if len(body) > limit:
                 raise TooLarge(f"the body is larger than {limit} bytes")
             return body

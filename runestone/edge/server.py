@@ -21,8 +21,6 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from runestone.dialects.passage import OPENAI
@@ -61,12 +59,11 @@ class Connection(RequestHandler):
     again.
     """
 
-    __slots__ = ("_first", "_patience", "_stalled", "when_blocked", "when_writable")
+    __slots__ = ("_patience", "_stalled", "when_blocked", "when_writable")
 
     def __init__(self, manager: Server, patience: Patience, **options: Any) -> None:
         super().__init__(manager, keepalive_timeout=patience.keep_alive, **options)
         self._patience = patience
-        self._first: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self.when_blocked: Callable[[], None] | None = None
         self.when_writable: Callable[[], None] | None = None
@@ -74,20 +71,18 @@ class Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         manager = self._manager
-        if isinstance(manager, Server) and not manager.has_room():
+        if isinstance(manager, Server) and not manager.takes(self):
             self._manager = None  # aiohttp then forgets it without a word
             self.transport = None
             transport.close()
             return
         super().connection_made(transport)
-        self._first = self._loop.call_later(self._patience.head, self._end_without_head)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See asyncio.Protocol."""
-        for timer in (self._first, self._stalled):
-            if timer is not None:
-                timer.cancel()
-        self._first = self._stalled = None
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
         super().connection_lost(exc)
         self._data_received_cb = None  # of a WebSocket: it has the connection, which nothing else would part from it
 
@@ -109,14 +104,8 @@ class Connection(RequestHandler):
         if self.when_writable is not None:
             self.when_writable()
 
-    def head_came(self) -> None:
-        """There is a request."""
-        if self._first is not None:
-            self._first.cancel()
-            self._first = None
-
-    def _end_without_head(self) -> None:
-        self._first = None
+    def end_without_head(self) -> None:
+        """The time for the first request is over."""
         if not self._request_count and not self._messages:
             self.force_close()
 
@@ -160,33 +149,56 @@ class Server(web.Server):
     def __init__(self, dispatch: Dispatch, patience: Patience | None = None) -> None:
         super().__init__(
             dispatch,  # type: ignore[arg-type]  # where aiohttp itself passes the application's own
-            request_factory=self._request,
+            request_factory=dispatch.request,
             handler_cancellation=True,  # a client that leaves ends the call it asked for
             **HTTP_LIMITS,
         )
-        self._make = dispatch.request
         self.patience = patience or Patience()
         self.refused = 0
         """Connections beyond what may be open."""
+        # Those that are new, with the time until which a request must have come: one timer for all, and nothing to do
+        # for a request.
+        self._new: dict[Connection, float] = {}
+        self._look_again: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._connections)
 
-    def _request(self, message: RawRequestMessage, payload: StreamReader, protocol: RequestHandler, *more: Any) -> Any:
-        if isinstance(protocol, Connection):
-            protocol.head_came()
-        return self._make(message, payload, protocol, *more)
+    def takes(self, connection: Connection) -> bool:
+        """Whether one more connection may be open; one that may not is counted, one that may has a while to speak."""
+        if len(self._connections) >= self.patience.connections:
+            self.refused += 1
+            return False
+        until = self._loop.time() + self.patience.head
+        self._new[connection] = until
+        if self._look_again is None:
+            self._look_again = self._loop.call_at(until, self._look)
+        return True
 
-    def has_room(self) -> bool:
-        """Whether one more connection may be open; one that may not is counted."""
-        if len(self._connections) < self.patience.connections:
-            return True
-        self.refused += 1
-        return False
+    def _look(self) -> None:
+        now, over = self._loop.time(), []
+        for connection, until in self._new.items():  # oldest first
+            if until > now:
+                break
+            over.append(connection)
+        for connection in over:
+            del self._new[connection]
+            connection.end_without_head()
+        oldest = next(iter(self._new.values()), None)
+        self._look_again = self._loop.call_at(oldest, self._look) if oldest is not None else None
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """See aiohttp's."""
+        if isinstance(handler, Connection):
+            self._new.pop(handler, None)
+        super().connection_lost(handler, exc)
 
     async def close(self, seconds: float) -> None:
         """Ends every connection: idle ones at once, the others when their handler has ended, within `seconds`."""
         await asyncio.sleep(0)  # requests that came before have begun
+        if self._look_again is not None:
+            self._look_again.cancel()
+        self._new.clear()
         self.pre_shutdown()
         await self.shutdown(seconds)
 

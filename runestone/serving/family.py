@@ -28,7 +28,6 @@ from aiohttp.typedefs import Handler
 from runestone.config.kinds import Port
 from runestone.config.schema import Configuration
 from runestone.config.source import Source
-from runestone.core.call import Caller
 from runestone.core.json import JsonObject
 from runestone.core.merged import merged
 from runestone.debug import PORTS
@@ -46,7 +45,6 @@ PATIENCE = 5.0
 OF_EACH = ("pid", "uptime_seconds", "memory_bytes", "loop_lag_seconds", "generation")
 """What is told of each worker beside what is told of all."""
 TAIL, RELOAD = "/admin/tail", "/admin/reload"
-OURS = Caller(name="another worker", admin=True)
 
 
 @dataclass(slots=True)
@@ -86,7 +84,7 @@ class Family:
             raise
         if request.path == TAIL or not isinstance(response, web.Response) or not isinstance(response.body, bytes):
             return response
-        body = await request.read() if request.body_exists else None
+        body = request[VISIT].body
         asked = await self._ask(request.method, request.path_qs, body, {"Content-Type": request.content_type})
         answers = {self.index: (response.status, response.body), **asked}
         told = {index: orjson.loads(body) for index, (status, body) in sorted(answers.items()) if status == 200}
@@ -163,12 +161,6 @@ class _Everybody:
         for task in self._tasks:
             task.cancel()
         self._own.close()
-
-
-async def trusted(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The middleware of what siblings ask: whoever can reach it is one of ours."""
-    request[VISIT].caller = OURS
-    return await handler(request)
 
 
 def own_of(configuration: Configuration, family: Family | None) -> Configuration:

@@ -101,7 +101,7 @@ class Process:
             await self._finish(reloader.app, front)
         finally:
             await front.close(LAST_WORDS)
-            await reloader.app.close(keep=not self._is_replaced)
+            await reloader.close(keep=not self._is_replaced)
 
     def _announce(self, address: str) -> None:
         self._ready(address)

@@ -53,11 +53,6 @@ class Child:
         self._pipe = pipe
 
     @property
-    def pid(self) -> int:
-        """Of the process that was started."""
-        return self._process.pid
-
-    @property
     def is_running(self) -> bool:
         """Whether it has not ended, as far as is known."""
         return self._process.returncode is None

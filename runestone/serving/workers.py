@@ -23,7 +23,7 @@ from time import monotonic
 
 from runestone.config.schema import Configuration
 from runestone.config.source import Source
-from runestone.core.backoff import delay
+from runestone.core.backoff import Pauses
 from runestone.serving import successor
 from runestone.serving.family import FOLDER, RESTARTS
 from runestone.serving.sockets import HTTP, Listeners, address_of, listeners_of
@@ -124,23 +124,22 @@ class Parent:
 
     async def _keep(self, index: int) -> None:
         """Starts a worker again whenever it has ended, until all are told to leave."""
-        restarts = ends = 0
+        pauses = Pauses(first=FIRST_PAUSE, most=LONGEST_PAUSE, well=WELL, chance=self._chance)
+        restarts = 0
         while True:
             since = monotonic()
             child = self._workers[index]
             await self._look_after(index, child)
             if self._leave.is_set():
                 return
-            ends = ends + 1 if monotonic() - since < WELL else 1
-            _log.error("a worker has ended", extra={"fields": {"worker": index, "exit": child.exit, "ends": ends}})
+            _log.error("a worker has ended", extra={"fields": {"worker": index, "exit": child.exit}})
             is_back = False
             while not is_back:
                 restarts += 1
-                pause = FIRST_PAUSE + delay(ends, self._chance(), base=FIRST_PAUSE, most=LONGEST_PAUSE)
-                if await self._is_told_to_leave_within(pause):
+                if await self._is_told_to_leave_within(pauses.next(monotonic() - since)):
                     return
+                since = monotonic()
                 is_back = await self._is_back(index, restarts)
-                ends += not is_back
 
     async def _is_back(self, index: int, restarts: int) -> bool:
         try:

@@ -74,11 +74,8 @@ def endpoints_of(configuration: Configuration, parts: Parts, lasting: Lasting) -
     ]
     if cors is not None:
         middlewares.insert(1, cors)
-    around = admin_of(configuration.pipelines)
-    if siblings is None:
-        table = _table(configuration, parts, lasting, refused, stamp, around)
-    else:
-        table = _table(configuration, parts, lasting, refused, stamp, [*around, siblings.everywhere])
+    around = [*admin_of(configuration.pipelines), *([siblings.everywhere] if siblings is not None else [])]
+    table = _table(configuration, parts, lasting, refused, stamp, around)
     apps = {}
     if server.admin_port is not None:
         own = _described(row for row in table if is_private(row.path) or row.path in OPEN)

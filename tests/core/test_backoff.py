@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runestone.core.backoff import delay
+from runestone.core.backoff import Pauses, delay
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,13 @@ def test_those_told_the_same_second_do_not_come_back_together() -> None:
 def test_a_long_backoff_is_not_cut_by_a_short_retry_after() -> None:
     """The longer of the two is waited."""
     assert delay(4, 0.9, retry_after=0.1) == pytest.approx(0.9 * 3.2)
+
+
+def test_pauses_grow_while_it_goes_on_and_are_forgotten_when_it_is_well() -> None:
+    """Half a second at least, thirty more at most; a minute without an end makes the next a first one."""
+    pauses = Pauses(first=0.5, most=30.0, well=60.0, chance=lambda: 0.999)
+    told = [pauses.next(1.0) for _ in range(9)]
+    assert told == sorted(told)
+    assert told[0] < 2
+    assert 30 < told[-1] <= 30.5
+    assert pauses.next(61.0) == told[0]

@@ -212,3 +212,22 @@ async def test_a_process_that_is_killed_before_it_was_replaced(tmp_path: Path) -
         said = await reader.read()
         writer.close()
         assert orjson.loads(said.partition(b"\r\n\r\n")[2])["pid"] == await served.pid() != served.process.pid
+
+
+async def test_workers_are_replaced_by_workers(tmp_path: Path) -> None:
+    """A new parent has workers of its own before the old ones leave; a stream of theirs ends as it should."""
+    toml = (
+        "[server]\nport = 0\nworkers = 2\n[websocket]\nport = 0\n"
+        '[providers.simulated.simulated]\nttft = "1ms"\ntokens_per_second = 40\n'
+    )
+    async with program(toml, tmp_path) as served, fresh() as http:
+        before = {await served.pid() for _ in range(8)}
+        ask = {"model": "simulated", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
+        async with http.post(served.url + "/v1/chat/completions", json=ask) as response:
+            await response.content.readline()
+            os.kill(before.pop(), signal.SIGUSR2)  # a worker's id: it passes that on to its parent
+            new = await served.replaced()
+            async with fresh() as other, other.get(served.url + "/health") as health:
+                assert (await health.json())["parent"] == new
+            assert (await response.read()).endswith(b"data: [DONE]\n\n")
+        assert await served.ended(20) == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +59,13 @@ def test_without_systemd_nobody_is_told(caplog: pytest.LogCaptureFixture) -> Non
     assert not caplog.records
     Notifier({"NOTIFY_SOCKET": "/nowhere/at/all"}).ready("serves")
     assert "systemd cannot be told READY=1" in caplog.text
+
+
+def test_a_crash_leaves_no_memory_behind() -> None:
+    """No dump by the limit, and none through a handler, which the limit does not bind; others cannot read it either."""
+    told = (
+        "import ctypes, resource; from runestone.serving.system import keep_memory_private; keep_memory_private();"
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == ["0", "0"]
